@@ -1,0 +1,35 @@
+"""Trained GANs as citizens of probabilistic programming: a plugin for Pyro.
+
+A generator and the log ratio of data to generated density become a Pyro model, `LatentPosterior`; `VectorizedMCMC`
+samples it with thousands of chains in one batch, `ImportanceResampler` without any, and `to_arviz` hands the run to
+ArviZ. `calibrate` and `fit_log_ratio` make the log ratio.
+"""
+
+from pyro_gan import export, independent, latent, mcmc, objectives, ratio, target, toys, training, weights
+from pyro_gan.export import to_arviz
+from pyro_gan.independent import ImportanceResampler
+from pyro_gan.latent import LatentPosterior
+from pyro_gan.mcmc import VectorizedMCMC
+from pyro_gan.ratio import LogRatio, calibrate, fit_log_ratio
+
+__version__ = "0.1.0.dev0"
+
+__all__ = [
+    "ImportanceResampler",
+    "LatentPosterior",
+    "LogRatio",
+    "VectorizedMCMC",
+    "calibrate",
+    "export",
+    "fit_log_ratio",
+    "independent",
+    "latent",
+    "mcmc",
+    "objectives",
+    "ratio",
+    "target",
+    "to_arviz",
+    "toys",
+    "training",
+    "weights",
+]

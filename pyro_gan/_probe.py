@@ -1,0 +1,105 @@
+"""What makes a prior and a pair of networks unfit to define a target, found by trying a few rows."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pyro_gan._frozen import rng_fork
+
+__all__ = ["check_prior", "needs_context", "probe"]
+
+
+def check_prior(prior: Any) -> None:
+    """Raise unless the prior is one distribution over one vector-like event."""
+    if not isinstance(prior, torch.distributions.Distribution):
+        raise ValueError(f"Expected prior to be a Pyro distribution; got {prior!r}.")
+    if prior.batch_shape or not prior.event_shape:
+        raise ValueError(
+            f"Expected a prior with batch_shape () and a vector event; got batch_shape {tuple(prior.batch_shape)} and "
+            f"event_shape {tuple(prior.event_shape)}. Move dimensions into the event: "
+            "dist.Normal(0., 1.).expand([dim]).to_event(1)."
+        )
+
+
+def needs_context(generator: Any) -> bool:
+    """Return whether calling the generator with latents alone must fail: it is conditional."""
+    function = generator.forward if isinstance(generator, nn.Module) else generator
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError:
+        return True
+    except ValueError:  # a builtin without a signature
+        return False
+    return False
+
+
+def probe(
+    generator: Any, prior: torch.distributions.Distribution, run: Callable[[Tensor], tuple[Tensor, Tensor]]
+) -> None:
+    """Raise unless `run` is a deterministic, row-by-row function of prior draws.
+
+    Args:
+        generator: For its parameters' dtype and device.
+        prior: Draws come from it; torch's generators are left as they were.
+        run: Latents `(batch, *latent)` to data `(batch, *event)` and log ratios `(batch,)`.
+
+    Raises:
+        ValueError: if shapes, dtypes or devices disagree, the networks draw noise or couple rows, or all scores are
+            NaN.
+    """
+    with rng_fork(), torch.no_grad():
+        z = prior.sample((8,))
+        _check_parameters(generator, z)
+        state = torch.get_rng_state()
+        try:
+            x, scores = run(z)
+        except (RuntimeError, IndexError) as error:
+            raise ValueError(
+                f"The generator and the log ratio cannot be run on latents of shape {tuple(z.shape)}, a batch of "
+                f"{len(z)} draws of the prior: {error}. Give the prior the generator's latent shape, and the log "
+                "ratio a critic that takes the generator's output."
+            ) from error
+        again_x, again = run(z)
+        if not torch.equal(state, torch.get_rng_state()) or not _same(x, again_x) or not _same(scores, again):
+            raise ValueError(
+                "The generator or the critic draws noise of its own: the same latent has no one score. Make the noise "
+                "part of the latent (a longer z), or fix it."
+            )
+        if torch.isnan(scores).all():
+            raise ValueError(
+                f"The log ratio is NaN for all of {len(z)} prior draws. Look at log_ratio(generator(z)) first."
+            )
+        if scores.dtype != z.dtype:
+            raise ValueError(
+                f"Expected log ratios of the latents' dtype {z.dtype}; got {scores.dtype}. "
+                "Build prior, generator and critic in one dtype."
+            )
+        # Batch statistics other than BatchNorm's (minibatch discrimination, say) show when the neighbours change.
+        if not _same(torch.cat([run(z[:3])[1], run(z[3:])[1]]), scores):
+            raise ValueError(
+                "A latent's score changes with the other rows of its batch: the networks compute batch statistics "
+                "(minibatch discrimination?), so chains would not be independent. Replace that layer by one that "
+                "works row by row."
+            )
+
+
+def _check_parameters(generator: Any, z: Tensor) -> None:
+    parameter = next(generator.parameters(), None) if isinstance(generator, nn.Module) else None
+    if parameter is None or not parameter.is_floating_point():
+        return
+    if parameter.dtype != z.dtype or parameter.device != z.device:
+        raise ValueError(
+            f"Expected prior draws of the generator's dtype and device, {parameter.dtype} on {parameter.device}; got "
+            f"{z.dtype} on {z.device}. Build the prior there: "
+            "dist.Normal(torch.zeros(dim, dtype=..., device=...), 1.).to_event(1)."
+        )
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    # Kernels for other batch sizes add in another order; statistics of the batch move scores far more than that.
+    return torch.allclose(a, b, rtol=1e-3, atol=1e-3, equal_nan=True)

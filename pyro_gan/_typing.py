@@ -1,0 +1,61 @@
+"""The shapes and protocols that the whole package speaks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+from torch.distributions.transforms import Transform
+
+__all__ = ["BatchedPotential", "Critic", "Generator", "Params", "left_shape"]
+
+#: Latent values by site name. Unconstrained unless a docstring says otherwise.
+Params = Mapping[str, Tensor]
+
+
+class Generator(Protocol):
+    """Maps latents `(batch, *latent)` to data `(batch, *event)`, row by row."""
+
+    def __call__(self, z: Tensor, /, **context: Tensor) -> Tensor:
+        """Return one datum for every latent."""
+
+
+class Critic(Protocol):
+    """Maps data `(batch, *event)` to one real score a row, `(batch,)` or `(batch, 1, ..., 1)`."""
+
+    def __call__(self, x: Tensor, /, **context: Tensor) -> Tensor:
+        """Return one score for every datum."""
+
+
+@runtime_checkable
+class BatchedPotential(Protocol):
+    """A Pyro model that evaluates its own potential on a batch of chains.
+
+    Every method takes unconstrained values `{site: (*batch, *event)}` and gives `(*batch,)`. The potential
+    is `-log_prior - log_weight`: what the model calls prior can be drawn from, what it calls weight cannot.
+    """
+
+    chunk_size: int | None
+    transforms: dict[str, Transform]
+
+    def validate(self, **context: Any) -> None:
+        """Raise if the model cannot be sampled as it stands."""
+
+    def potential_fn(self, params: Params, **context: Any) -> Tensor:
+        """Return `-log_prior - log_weight`, `(*batch,)`."""
+
+    def log_prior(self, params: Params) -> Tensor:
+        """Return the log density of the prior in unconstrained space, `(*batch,)`."""
+
+    def log_weight(self, params: Params, **context: Any) -> Tensor:
+        """Return the log weight that turns prior into target, `(*batch,)`."""
+
+    def sample_prior(self, num_draws: int) -> dict[str, Tensor]:
+        """Return unconstrained prior draws, `{site: (num_draws, *event)}`."""
+
+
+def left_shape(value: Tensor, event_dim: int) -> torch.Size:
+    """Return the batch part of a shape whose last `event_dim` dimensions are the event."""
+    return value.shape[: value.dim() - event_dim]

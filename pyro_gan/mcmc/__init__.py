@@ -1,0 +1,9 @@
+"""Sample with chains: kernels over a `Target`, chains as a batch, under Pyro's runner or ours."""
+
+from pyro_gan.mcmc.hmc import BatchHMC
+from pyro_gan.mcmc.independence import IndependenceMH
+from pyro_gan.mcmc.kernel import BatchKernel
+from pyro_gan.mcmc.langevin import MALA
+from pyro_gan.mcmc.run import VectorizedMCMC
+
+__all__ = ["MALA", "BatchHMC", "BatchKernel", "IndependenceMH", "VectorizedMCMC"]

@@ -1,0 +1,308 @@
+"""The contract of a kernel whose chains are a batch dimension, and that still is an ordinary Pyro kernel."""
+
+from __future__ import annotations
+
+import warnings
+from abc import abstractmethod
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from pyro.infer.mcmc.mcmc_kernel import MCMCKernel
+from torch import Tensor
+
+from pyro_gan._typing import Params
+from pyro_gan.mcmc.metropolis import Info, State
+from pyro_gan.mcmc.step_size import StepSize
+from pyro_gan.target import Target, make_target
+
+__all__ = ["BatchKernel"]
+
+#: Prior draws tried for a chain's starting point before giving up.
+MAX_TRIES = 100
+
+
+class BatchKernel(MCMCKernel):
+    """A Markov kernel over `(chain, dim)` rows, dressed as a `pyro.infer.mcmc.MCMCKernel`.
+
+    Without `num_chains` it is a kernel of one chain, for `pyro.infer.MCMC` (with its own `num_chains`
+    processes too). With it, sites have shape `(chain, *event)` and chains are accepted each for itself;
+    `VectorizedMCMC` sets the number by itself.
+
+    A subclass writes `_evaluate` (a state from a position) and `_transition` (a step). `step_size` is None for
+    kernels without one.
+
+    Args:
+        model: A model with a batched potential, such as `LatentPosterior`.
+        potential_fn: In place of a model, minus a log density of unconstrained sites: `{site: (chain, *event)}` to
+            `(chain,)`, or without `num_chains` `{site: (*event)}` to a scalar. Needs initial params.
+        num_chains: Number of chains, or None.
+        step_size: The kernel's step size, or None.
+
+    Raises:
+        ValueError: unless exactly one of `model` and `potential_fn` is given; if `num_chains` is not positive.
+    """
+
+    def __init__(
+        self,
+        model: Any = None,
+        potential_fn: Callable[[Params], Tensor] | None = None,
+        *,
+        num_chains: int | None = None,
+        step_size: StepSize | None = None,
+    ) -> None:
+        if (model is None) == (potential_fn is None):
+            raise ValueError("Expected exactly one of model and potential_fn.")
+        if num_chains is not None and num_chains < 1:
+            raise ValueError(f"Expected num_chains of at least 1, or None for one chain; got {num_chains}.")
+        super().__init__()
+        self.model = model
+        self.potential_fn = potential_fn
+        self.num_chains = num_chains
+        self.transforms: dict[str, Any] | None = None
+        self._adaptive = step_size
+        self._given_params: dict[str, Tensor] | None = None
+        self._initial_params: dict[str, Tensor] | None = None
+        self._runner_chains: int | None = None
+        self._target: Target | None = None
+        self._state: State | None = None
+        self._info: Info | None = None
+        self._fingerprint: tuple[tuple[int, int], ...] = ()
+        self._last_params: dict[str, Tensor] = {}
+        self._warmup_steps = 0
+        self._reset_counts()
+
+    # What a subclass writes.
+
+    @abstractmethod
+    def _evaluate(self, z: Float[Tensor, "chain dim"]) -> State:
+        """Return the state at a position, with the fields that the kernel needs."""
+
+    @abstractmethod
+    def _transition(self, state: State) -> tuple[State, Info]:
+        """Make one step from a state."""
+
+    # What Pyro calls.
+
+    def setup(self, warmup_steps: int, *args: Any, **kwargs: Any) -> None:
+        """Bind the model's arguments, find a starting point with a finite potential, forget earlier runs."""
+        if args:
+            raise ValueError(f"Expected the model's arguments as keywords; got {len(args)} positional.")
+        if self.num_chains is not None and self._runner_chains is None:
+            warnings.warn(
+                f"A kernel with num_chains={self.num_chains} looks like one chain with a wider event to this runner: "
+                "its R-hat and effective sample size are wrong. Use pyro_gan.VectorizedMCMC.",
+                stacklevel=2,
+            )
+        chains = self._runner_chains or self.num_chains
+        given = self._given_params
+        prototype = None
+        if given is not None:
+            prototype = {name: value[0] for name, value in given.items()} if chains is not None else given
+        self._target = make_target(
+            self.model, self.potential_fn, prototype=prototype, batched=chains is not None, context=kwargs
+        )
+        self.transforms = self._target.transforms
+        self._warmup_steps = warmup_steps
+        self._reset_counts()
+        self._prepare(chains or 1)
+        state = self._start(chains)
+        if self._adaptive is not None:
+            self._adaptive.reset(state.potential, warmup_steps=warmup_steps)
+        self._moved = torch.zeros_like(state.potential, dtype=torch.bool)
+        self._remember(state)
+        self._initial_params = self._last_params
+
+    def sample(self, params: Params) -> dict[str, Tensor]:
+        """Make one transition from `params`, `{site: (chain, *event)}` or without `num_chains` `{site: (*event)}`."""
+        state = self._state
+        if state is None or not self._is_current(params):
+            # Somebody moved the chain behind our back: what we know about the old position is worthless.
+            state = self._evaluate(self.target.pack(self._batched(params)))
+        warming_up = self._step < self._warmup_steps
+        state, self._info = self._transition(state)
+        self._step += 1
+        self._moved = self._moved | self._info.accepted
+        if warming_up:
+            if self._adaptive is not None:
+                self._adaptive.update(self._info.accept_prob)
+                # Pyro's runner does not announce the end of warmup.
+                if self._step == self._warmup_steps:
+                    self._adaptive.freeze()
+        else:
+            self._accept_sum = self._accept_sum + self._info.accept_prob.mean()
+            self._num_invalid = self._num_invalid + self._info.invalid.sum()
+            self._diverged.append(self._info.diverging.any())
+        self._remember(state)
+        return self._last_params.copy()
+
+    @property
+    def initial_params(self) -> dict[str, Tensor]:
+        """Unconstrained starting point: after `setup` the one in use, before it the one given."""
+        return self._initial_params or self._given_params or {}
+
+    @initial_params.setter
+    def initial_params(self, params: dict[str, Tensor] | None) -> None:
+        self._given_params = None if params is None else dict(params)
+
+    def logging(self) -> OrderedDict[str, str]:
+        """Return step size and mean acceptance for the progress bar."""
+        entries = OrderedDict()
+        if self._adaptive is not None:
+            entries["step size"] = f"{float(self._adaptive.value):.2e}"
+        if self._info is not None:
+            entries["acc. prob"] = f"{float(self._info.accept_prob.mean()):.3f}"
+        return entries
+
+    def diagnostics(self) -> dict[str, Any]:
+        """Return divergences (draws at which any chain diverged), acceptance rate and invalid proposals, after warmup."""
+        steps = max(len(self._diverged), 1)
+        diverged = torch.stack(self._diverged).nonzero().flatten().tolist() if self._diverged else []
+        return {
+            "divergences": diverged,
+            "acceptance rate": float(self._accept_sum) / steps,
+            "invalid proposals": int(self._num_invalid),
+        }
+
+    def cleanup(self) -> None:
+        """Drop the state and its gradient; diagnostics stay."""
+        self._state = None
+
+    # What VectorizedMCMC calls.
+
+    def bind(self, num_chains: int) -> None:
+        """Run as a batch of `num_chains` under a runner that knows about it.
+
+        Raises:
+            ValueError: if the kernel was built for another number of chains.
+        """
+        if self.num_chains not in (None, num_chains):
+            raise ValueError(
+                f"The runner has num_chains={num_chains}, its kernel num_chains={self.num_chains}. "
+                "Leave the kernel's out: the runner's is used."
+            )
+        self._runner_chains = num_chains
+
+    def release(self) -> None:
+        """Leave the runner."""
+        self._runner_chains = None
+
+    @property
+    def target(self) -> Target:
+        """What is sampled; there after `setup`."""
+        if self._target is None:
+            raise ValueError("The kernel has no target before setup(); run it first.")
+        return self._target
+
+    @property
+    def state(self) -> State:
+        """Where the chains are."""
+        if self._state is None:
+            raise ValueError("The kernel has no state before setup() or after cleanup(); run it first.")
+        return self._state
+
+    @property
+    def info(self) -> Info:
+        """What the last transition did."""
+        if self._info is None:
+            raise ValueError("The kernel has made no transition yet.")
+        return self._info
+
+    @property
+    def moved(self) -> Tensor:
+        """Which chains have accepted a proposal since their start, warmup included, `(chain,)`."""
+        return self._moved
+
+    @property
+    def step_size(self) -> Tensor | None:
+        """The current step size, a scalar; None for kernels without one."""
+        return None if self._adaptive is None else self._adaptive.value
+
+    # Private.
+
+    def _prepare(self, num_chains: int) -> None:
+        """Check what the kernel needs of the target. Runs before the starting point is found."""
+
+    def _reset_counts(self) -> None:
+        self._step = 0
+        self._info = None
+        self._accept_sum: Tensor | float = 0.0
+        self._num_invalid: Tensor | int = 0
+        self._diverged: list[Tensor] = []
+        self._moved = torch.zeros(0, dtype=torch.bool)
+
+    def _start(self, chains: int | None) -> State:
+        if self._given_params is not None:
+            z = self._check_initial(self._given_params, chains)
+            state = self._evaluate(z)
+            bad = ~_usable(state)
+            if bad.any():
+                raise ValueError(
+                    f"The potential or its gradient is not finite at initial_params for {int(bad.sum())} of {len(bad)} "
+                    f"chains (first: {int(bad.nonzero()[0])}). Start inside the target's support."
+                )
+            return state
+        z = self._sample_start(chains or 1)
+        state = self._evaluate(z)
+        for _ in range(MAX_TRIES):
+            bad = ~_usable(state)
+            if not bad.any():
+                return state
+            z = z.clone()
+            z[bad] = self._sample_start(int(bad.sum()))
+            state = self._evaluate(z)
+        raise ValueError(
+            f"Found no starting point with a finite potential and gradient for {int(bad.sum())} of {len(bad)} chains in "
+            f"{MAX_TRIES} draws. Look for NaN or infinite scores in log_ratio(generator(z)), or pass initial_params."
+        )
+
+    def _sample_start(self, num_draws: int) -> Tensor:
+        return self.target.sample_prior(num_draws)
+
+    def _check_initial(self, params: Params, chains: int | None) -> Tensor:
+        target = self.target
+        if set(params) != set(target.shapes):
+            raise ValueError(f"Expected initial_params for the sites {sorted(target.shapes)}; got {sorted(params)}.")
+        lead = () if chains is None else (chains,)
+        for name, shape in target.shapes.items():
+            value = params[name]
+            if value.shape != torch.Size(lead) + shape:
+                raise ValueError(
+                    f"Expected initial_params[{name!r}] of shape {(*lead, *shape)}, unconstrained"
+                    f"{'' if chains is None else ', one row a chain'}; got {tuple(value.shape)}."
+                )
+            if value.dtype != target.dtype:
+                raise ValueError(
+                    f"Expected initial_params[{name!r}] in the model's dtype {target.dtype}; got {value.dtype}."
+                )
+            if not torch.isfinite(value).all():
+                raise ValueError(f"Expected finite initial_params; got NaN or infinity in {name!r}.")
+        return target.pack(self._batched(params, chains is not None)).detach().clone()
+
+    def _batched(self, params: Params, batched: bool | None = None) -> Params:
+        if batched is None:
+            batched = (self._runner_chains or self.num_chains) is not None
+        return params if batched else {name: value.unsqueeze(0) for name, value in params.items()}
+
+    def _remember(self, state: State) -> None:
+        self._state = state
+        params = self.target.unpack(state.z)
+        if (self._runner_chains or self.num_chains) is None:
+            params = {name: value.squeeze(0) for name, value in params.items()}
+        self._last_params = params
+        self._fingerprint = _fingerprint(params)
+
+    def _is_current(self, params: Params) -> bool:
+        return _fingerprint(params) == self._fingerprint
+
+
+def _fingerprint(params: Params) -> tuple[tuple[int, int], ...]:
+    # Identity and in-place version of every tensor: tells a moved chain without reading a number back from the device.
+    return tuple((id(params[name]), params[name]._version) for name in sorted(params))
+
+
+def _usable(state: State) -> Tensor:
+    finite = torch.isfinite(state.potential)
+    return finite if state.grad is None else finite & torch.isfinite(state.grad).all(-1)

@@ -1,0 +1,84 @@
+"""The Metropolis accept or reject of a whole batch of chains, written once."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+__all__ = ["Info", "State", "metropolis"]
+
+#: A drop in log density beyond which a proposal counts as a divergence (Pyro's and Stan's limit).
+MAX_ENERGY_CHANGE = 1000.0
+
+
+class State(NamedTuple):
+    """Where a batch of chains is, with what was paid to know about it.
+
+    Attributes:
+        z: Unconstrained position.
+        potential: Potential energy there.
+        grad: Gradient of the potential there; None for kernels that need none.
+        log_weight: Log of target over proposal there; None for kernels that need none.
+    """
+
+    z: Float[Tensor, "chain dim"]
+    potential: Float[Tensor, " chain"]
+    grad: Float[Tensor, "chain dim"] | None = None
+    log_weight: Float[Tensor, " chain"] | None = None
+
+
+class Info(NamedTuple):
+    """What one transition did.
+
+    Attributes:
+        accept_prob: Probability with which the proposal was to be accepted.
+        accepted: Whether it was.
+        invalid: Whether the proposal's score or gradient was NaN or infinite (it was rejected).
+        diverging: Invalid, or its energy was above the start's by more than 1000.
+        energy: Total energy of the state that resulted; for a kernel without momentum its potential.
+    """
+
+    accept_prob: Float[Tensor, " chain"]
+    accepted: Bool[Tensor, " chain"]
+    invalid: Bool[Tensor, " chain"]
+    diverging: Bool[Tensor, " chain"]
+    energy: Float[Tensor, " chain"]
+
+
+def metropolis(state: State, proposal: State, log_accept: Float[Tensor, " chain"]) -> tuple[State, Info]:
+    """Accept each chain's proposal with probability `min(1, exp(log_accept))`, alone and on its own coin.
+
+    A proposal whose potential or gradient is not finite is rejected and flagged: NaN never enters a chain.
+
+    Args:
+        state: Current state.
+        proposal: Proposed state, with the same fields filled.
+        log_accept: Log of the Metropolis-Hastings ratio.
+
+    Returns:
+        The next state, and what happened.
+    """
+    invalid = ~torch.isfinite(proposal.potential) | torch.isnan(log_accept)
+    if proposal.grad is not None:
+        # A non-finite entry makes the sum non-finite; so does overflow, which is as unusable.
+        invalid = invalid | ~torch.isfinite(proposal.grad.sum(-1))
+    log_accept = log_accept.masked_fill(invalid, -torch.inf)
+    # An exponential variable is -log of a uniform one, without the uniform's chance of being exactly 0.
+    accepted = log_accept > -torch.empty_like(log_accept).exponential_()
+    new = State(*(_select(accepted, after, before) for after, before in zip(proposal, state, strict=True)))
+    return new, Info(
+        accept_prob=log_accept.clamp(max=0.0).exp(),
+        accepted=accepted,
+        invalid=invalid,
+        diverging=log_accept < -MAX_ENERGY_CHANGE,
+        energy=new.potential,
+    )
+
+
+def _select(accepted: Tensor, after: Tensor | None, before: Tensor | None) -> Tensor | None:
+    if after is None or before is None:
+        return None
+    return torch.where(accepted if after.dim() == 1 else accepted.unsqueeze(-1), after, before)

@@ -1,0 +1,277 @@
+"""Runs a batched kernel with all chains in one process, and answers like `pyro.infer.MCMC`."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pyro
+import pyro.poutine as poutine
+import torch
+from pyro.infer.mcmc.api import AbstractMCMC
+from pyro.infer.mcmc.util import diagnostics, print_summary, select_samples
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from pyro_gan._typing import Params
+from pyro_gan.mcmc.kernel import BatchKernel
+
+__all__ = ["VectorizedMCMC"]
+
+#: Split R-hat needs two draws in each half.
+MIN_DRAWS_FOR_RHAT = 4
+
+
+class VectorizedMCMC(AbstractMCMC):
+    """`pyro.infer.MCMC` with the chains as a batch dimension: thousands of them cost one network pass a step.
+
+    Args:
+        kernel: A `BatchKernel`.
+        num_samples: Draws to keep a chain.
+        warmup_steps: Steps before the first draw, not kept; the step size adapts in them. As many as draws if None.
+        initial_params: Unconstrained starting points, `{site: (num_chains, *event)}`; the prior's draws if None.
+        num_chains: Number of chains.
+        hook_fn: Called as `hook_fn(kernel, params, stage, i)` after each step, `stage` "Warmup" or "Sample".
+        mp_context: Must be None: there is one process. For Pyro's argument order only.
+        disable_progbar: Whether to show no progress bar.
+        disable_validation: Whether to switch off distributions' argument checks during the run, as Pyro does; None
+            leaves them as they are.
+        transforms: Constrained to unconstrained by site, for a bare `potential_fn`.
+        save_params: Sites to keep; all if None.
+        thin: Steps for each kept draw.
+
+    Attributes:
+        sample_stats: What was recorded of every kept draw, tensors of shape `(chain, draw)`: `lp` (log density up to a
+            constant), `energy`, `accept_prob`, `diverging`, `moved` (whether the chain has accepted anything since its
+            start), `step_size`, and where prior and weight are known apart `log_ratio` (the log weight, nats).
+
+    Raises:
+        ValueError: if a number is not positive, or the kernel is not batched or disagrees about the chains.
+
+    References:
+        Rank-Normalization, Folding, and Localization: An Improved R-hat, Vehtari et al., 2021,
+        https://arxiv.org/abs/1903.08008.
+
+    Example:
+        >>> from pyro_gan import LatentPosterior, toys
+        >>> from pyro_gan.mcmc import MALA
+        >>> toy = toys.gaussian_shift(auc=0.8)
+        >>> gan = LatentPosterior(toy.generator, toy.log_ratio, toy.prior)
+        >>> mcmc = VectorizedMCMC(MALA(gan), num_samples=20, num_chains=8, disable_progbar=True)
+        >>> mcmc.run()
+        >>> mcmc.get_samples(group_by_chain=True)["z"].shape
+        torch.Size([8, 20, 1])
+    """
+
+    def __init__(
+        self,
+        kernel: BatchKernel,
+        num_samples: int,
+        warmup_steps: int | None = None,
+        initial_params: Params | None = None,
+        num_chains: int = 1,
+        hook_fn: Callable[[BatchKernel, Params, str, int], None] | None = None,
+        mp_context: str | None = None,
+        disable_progbar: bool = False,
+        disable_validation: bool | None = True,
+        transforms: dict[str, Any] | None = None,
+        save_params: list[str] | None = None,
+        *,
+        thin: int = 1,
+    ) -> None:
+        if not isinstance(kernel, BatchKernel):
+            raise ValueError(
+                f"Expected a pyro_gan kernel, whose chains are a batch; got {type(kernel).__name__}. "
+                "Run Pyro's own kernels with pyro.infer.MCMC."
+            )
+        if mp_context is not None:
+            raise ValueError(f"Expected mp_context=None: all chains share one process; got {mp_context!r}.")
+        for name, value in (("num_samples", num_samples), ("num_chains", num_chains), ("thin", thin)):
+            if value < 1:
+                raise ValueError(f"Expected {name} of at least 1; got {value}.")
+        if warmup_steps is not None and warmup_steps < 0:
+            raise ValueError(f"Expected warmup_steps of at least 0; got {warmup_steps}.")
+        if kernel.num_chains not in (None, num_chains):
+            raise ValueError(
+                f"The runner has num_chains={num_chains}, its kernel num_chains={kernel.num_chains}. "
+                "Leave the kernel's out: the runner's is used."
+            )
+        super().__init__(kernel, num_chains, transforms)
+        self.num_samples = num_samples
+        self.warmup_steps = num_samples if warmup_steps is None else warmup_steps
+        self.thin = thin
+        self.sample_stats: dict[str, Tensor] = {}
+        self._initial_params = initial_params
+        self._hook_fn = hook_fn
+        self._disable_progbar = disable_progbar
+        self._disable_validation = disable_validation
+        self._save_params = save_params
+        self._samples: dict[str, Tensor] | None = None
+        self._kernel_diagnostics: dict[str, Any] = {}
+        # ArviZ's `from_pyro` reads the model's arguments here.
+        self._args: tuple[Any, ...] = ()
+        self._kwargs: dict[str, Any] = {}
+
+    @poutine.block
+    def run(self, *args: Any, **kwargs: Any) -> None:
+        """Run warmup and sampling; arguments go to the model.
+
+        Ctrl-C ends the run early and keeps the draws made so far, with a warning; `num_samples` is then their number.
+        Ctrl-C before the first draw is raised.
+
+        Warns:
+            UserWarning: if the run was interrupted, or chains never moved from their starting point.
+        """
+        self._args, self._kwargs = args, kwargs
+        kernel = self.kernel
+        kernel.bind(self.num_chains)
+        given = kernel._given_params
+        if self._initial_params is not None:
+            kernel.initial_params = dict(self._initial_params)
+        try:
+            with _validation(self._disable_validation):
+                kernel.setup(self.warmup_steps, *args, **kwargs)
+                record = self._iterate()
+        finally:
+            kernel.release()
+            kernel.initial_params = given
+            kernel.cleanup()
+        self._kernel_diagnostics = kernel.diagnostics()
+        self._finish(record)
+
+    def get_samples(self, num_samples: int | None = None, group_by_chain: bool = False) -> dict[str, Tensor]:
+        """Return constrained draws, `(chain * draw, *event)`, or `(chain, draw, *event)` grouped by chain.
+
+        Args:
+            num_samples: Number of draws to resample with replacement; all as they are if None.
+            group_by_chain: Whether to keep the chain dimension.
+        """
+        return select_samples(self._drawn(), num_samples, group_by_chain)
+
+    def diagnostics(self) -> dict[str, Any]:
+        """Return effective sample size and split R-hat by site, and by chain divergences and acceptance rate.
+
+        Chains are named "chain 000" and so on, so that sorting the names sorts the chains.
+        """
+        samples = self._drawn()
+        if self.num_samples >= MIN_DRAWS_FOR_RHAT:
+            result: dict[str, Any] = diagnostics(samples)
+        else:
+            nan = {name: torch.full(value.shape[2:], torch.nan) for name, value in samples.items()}
+            result = {name: {"n_eff": value, "r_hat": value} for name, value in nan.items()}
+        width = max(3, len(str(self.num_chains - 1)))
+        diverging, accept_prob = self.sample_stats["diverging"].cpu(), self.sample_stats["accept_prob"].cpu()
+        chains = [f"chain {chain:0{width}d}" for chain in range(self.num_chains)]
+        result["divergences"] = {
+            name: row.nonzero().flatten().tolist() for name, row in zip(chains, diverging, strict=True)
+        }
+        result["acceptance rate"] = dict(zip(chains, accept_prob.mean(1).tolist(), strict=True))
+        return result
+
+    def summary(self, prob: float = 0.9) -> None:
+        """Print Pyro's table of means, quantiles, effective sample sizes and R-hats, and what went wrong by chain."""
+        samples = self._drawn()
+        if self.num_samples >= MIN_DRAWS_FOR_RHAT:
+            print_summary(samples, prob=prob)
+        tqdm.write(
+            f"Number of divergences: {int(self.sample_stats['diverging'].sum())}\n"
+            f"Invalid proposals (NaN or infinite score, rejected): {self.num_invalid}\n"
+            f"Chains that never moved: {self.never_moved:.2%}"
+        )
+
+    @property
+    def never_moved(self) -> float:
+        """Share of the chains that have accepted nothing since their start, warmup included."""
+        self._drawn()
+        return 1.0 - float(self.sample_stats["moved"][:, -1].double().mean())
+
+    @property
+    def num_invalid(self) -> int:
+        """Number of proposals after warmup that were rejected because a score or gradient was not finite."""
+        self._drawn()
+        return int(self._kernel_diagnostics["invalid proposals"])
+
+    def _iterate(self) -> dict[str, list[Tensor]]:
+        kernel, params = self.kernel, self.kernel.initial_params
+        record: dict[str, list[Tensor]] = {}
+        bar = tqdm(total=self.warmup_steps + self.num_samples * self.thin, disable=self._disable_progbar)
+        diverging = None
+        with bar, contextlib.suppress(KeyboardInterrupt):
+            for stage, i in self._steps():
+                bar.set_description(stage, refresh=False)
+                params = kernel.sample(params)
+                if self._hook_fn is not None:
+                    self._hook_fn(kernel, params, stage, i)
+                # The bar redraws a few times a second; only then is a number read back from the device.
+                if bar.update():
+                    bar.set_postfix(kernel.logging(), refresh=False)
+                if stage == "Sample":
+                    # A thinned draw answers for the steps it stands for.
+                    diverging = kernel.info.diverging if diverging is None else diverging | kernel.info.diverging
+                    if (i + 1) % self.thin == 0:
+                        self._keep(record, diverging)
+                        diverging = None
+        if not record:
+            raise KeyboardInterrupt
+        return record
+
+    def _steps(self) -> Iterator[tuple[str, int]]:
+        yield from (("Warmup", i) for i in range(self.warmup_steps))
+        yield from (("Sample", i) for i in range(self.num_samples * self.thin))
+
+    def _keep(self, record: dict[str, list[Tensor]], diverging: Tensor) -> None:
+        kernel = self.kernel
+        state, info = kernel.state, kernel.info
+        row = {
+            "z": state.z,
+            "lp": -state.potential,
+            "energy": info.energy,
+            "accept_prob": info.accept_prob,
+            "diverging": diverging,
+            "moved": kernel.moved,
+        }
+        if kernel.step_size is not None:
+            row["step_size"] = kernel.step_size.expand_as(state.potential)
+        for name, value in row.items():
+            record.setdefault(name, []).append(value)
+
+    def _finish(self, record: dict[str, list[Tensor]]) -> None:
+        drawn = min(len(values) for values in record.values())
+        stats = {name: torch.stack(values[:drawn], dim=1) for name, values in record.items()}
+        z = stats.pop("z")
+        target = self.kernel.target
+        if target.has_split:
+            log_prior = target.log_prior(z.flatten(0, 1)).unflatten(0, z.shape[:2])
+            stats["log_ratio"] = stats["lp"] - log_prior
+        if self.transforms is None:
+            self.transforms = target.transforms
+        samples = {}
+        for name, value in target.unpack(z).items():
+            if self._save_params is None or name in self._save_params:
+                samples[name] = self.transforms[name].inv(value) if name in self.transforms else value
+        self._samples, self.sample_stats = samples, stats
+        if drawn < self.num_samples:
+            warnings.warn(f"Interrupted: kept {drawn} of {self.num_samples} draws of each chain.", stacklevel=3)
+            self.num_samples = drawn
+        if self.never_moved > 0:
+            warnings.warn(
+                f"{self.never_moved:.2%} of the chains accepted nothing since their start: their draws are copies of "
+                "where they started. Run longer, adapt the step size, or look at LatentPosterior.check().",
+                stacklevel=3,
+            )
+
+    def _drawn(self) -> dict[str, Tensor]:
+        if self._samples is None:
+            raise ValueError("There are no draws yet: call run() first.")
+        return self._samples
+
+
+@contextlib.contextmanager
+def _validation(disable: bool | None) -> Iterator[None]:
+    if disable is None:
+        yield
+    else:
+        with pyro.validation_enabled(not disable):
+            yield

@@ -1,0 +1,337 @@
+"""The contract every kernel keeps: shapes, dtypes, runners, pickles, NaN, caches, adaptation."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro.infer import MCMC
+from torch import Tensor
+
+from pyro_gan import LatentPosterior, VectorizedMCMC, toys
+from pyro_gan.mcmc import MALA, BatchHMC, BatchKernel, IndependenceMH
+
+KERNELS: dict[str, Callable[..., BatchKernel]] = {"IndependenceMH": IndependenceMH, "MALA": MALA, "BatchHMC": BatchHMC}
+STEPPED = {name: KERNELS[name] for name in ("MALA", "BatchHMC")}
+
+
+@pytest.fixture(params=KERNELS)
+def kernel_class(request: pytest.FixtureRequest) -> Callable[..., BatchKernel]:
+    return KERNELS[request.param]
+
+
+@pytest.fixture(params=STEPPED)
+def stepped_class(request: pytest.FixtureRequest) -> Callable[..., BatchKernel]:
+    return STEPPED[request.param]
+
+
+def posterior(dtype: torch.dtype = torch.float32, dim: int = 2) -> LatentPosterior:
+    toy = toys.affine_gaussian(1.5 * torch.eye(dim, dtype=dtype), torch.ones(dim, dtype=dtype))
+    return LatentPosterior(toy.generator, toy.log_ratio, toy.prior)
+
+
+def bare(kernel_class: Callable[..., BatchKernel], potential_fn: Callable, **kwargs: Any) -> BatchKernel:
+    if kernel_class is IndependenceMH:
+        kwargs["proposal"] = dist.Normal(torch.zeros(2), 2.0).to_event(1)
+    return kernel_class(potential_fn=potential_fn, **kwargs)
+
+
+def quiet(kernel: BatchKernel, **kwargs: Any) -> VectorizedMCMC:
+    return VectorizedMCMC(kernel, disable_progbar=True, **kwargs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("num_chains", [1, 5])
+def test_vectorised_shapes_dtypes_and_stats(kernel_class, dtype, num_chains) -> None:
+    mcmc = quiet(kernel_class(posterior(dtype)), num_samples=6, warmup_steps=3, num_chains=num_chains)
+    mcmc.run()
+    z = mcmc.get_samples(group_by_chain=True)["z"]
+    assert z.shape == (num_chains, 6, 2) and z.dtype == dtype
+    assert mcmc.get_samples()["z"].shape == (num_chains * 6, 2)
+    for name in ("lp", "energy", "accept_prob", "log_ratio", "diverging", "moved"):
+        assert mcmc.sample_stats[name].shape == (num_chains, 6)
+    assert ("step_size" in mcmc.sample_stats) == (kernel_class is not IndependenceMH)
+    gan = posterior(dtype)
+    tolerance = {"rtol": 1e-4, "atol": 1e-4}
+    torch.testing.assert_close(mcmc.sample_stats["lp"], -gan.potential_fn({"z": z}), **tolerance)
+    torch.testing.assert_close(mcmc.sample_stats["log_ratio"], gan.log_weight({"z": z}), **tolerance)
+
+
+def test_one_chain_under_pyro(kernel_class) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mcmc = MCMC(kernel_class(posterior()), num_samples=8, warmup_steps=4, disable_progbar=True)
+        mcmc.run()
+    assert mcmc.get_samples()["z"].shape == (8, 2)
+    diagnostics = mcmc.diagnostics()
+    assert diagnostics["divergences"] == {"chain 0": []}
+    assert 0 <= diagnostics["acceptance rate"]["chain 0"] <= 1
+
+
+def test_sequential_chains_under_pyro_start_apart(kernel_class) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mcmc = MCMC(kernel_class(posterior()), num_samples=5, warmup_steps=0, num_chains=3, disable_progbar=True)
+        mcmc.run()
+    z = mcmc.get_samples(group_by_chain=True)["z"]
+    assert z.shape == (3, 5, 2)
+    assert len(z[:, 0, 0].unique()) == 3
+
+
+@pytest.mark.parametrize("mp_context", ["fork", "spawn"])
+def test_two_processes_under_pyro(monkeypatch, mp_context) -> None:
+    # Pyro falls back to one process where it counts fewer than three cores.
+    monkeypatch.setattr("torch.multiprocessing.cpu_count", lambda: 3)
+    mcmc = MCMC(MALA(posterior()), 5, 3, num_chains=2, mp_context=mp_context, disable_progbar=True)
+    mcmc.run()
+    z = mcmc.get_samples(group_by_chain=True)["z"]
+    assert z.shape == (2, 5, 2)
+    assert not torch.equal(z[0], z[1])
+
+
+def test_a_batched_kernel_under_pyro_runs_and_warns(kernel_class) -> None:
+    mcmc = MCMC(kernel_class(posterior(), num_chains=7), num_samples=5, disable_progbar=True)
+    with pytest.warns(UserWarning, match="VectorizedMCMC"):
+        mcmc.run()
+    assert mcmc.get_samples()["z"].shape == (5, 7, 2)
+
+
+def test_pickles(kernel_class) -> None:
+    kernel = kernel_class(posterior())
+    mcmc = quiet(pickle.loads(pickle.dumps(kernel)), num_samples=4, num_chains=3)
+    mcmc.run()
+    again = pickle.loads(pickle.dumps(mcmc))
+    torch.testing.assert_close(again.get_samples()["z"], mcmc.get_samples()["z"])
+
+
+def test_events_of_any_shape(kernel_class) -> None:
+    prior = dist.Normal(0.0, 1.0).expand([3, 1, 2]).to_event(3)
+    gan = LatentPosterior(torch.nn.Flatten(), lambda x: -x.square().sum(-1), prior)
+    mcmc = quiet(kernel_class(gan), num_samples=4, num_chains=5)
+    mcmc.run()
+    assert mcmc.get_samples(group_by_chain=True)["z"].shape == (5, 4, 3, 1, 2)
+
+
+def test_bare_potential_batched_and_single(kernel_class) -> None:
+    def potential(params: dict[str, Tensor]) -> Tensor:
+        return params["a"].square().sum(-1) / 2 + params["b"].square() / 2
+
+    kernel = bare(kernel_class, potential)
+    start = {"b": torch.zeros(4), "a": torch.zeros(4, 1)}
+    mcmc = quiet(kernel, num_samples=3, num_chains=4, initial_params=start)
+    mcmc.run()
+    samples = mcmc.get_samples(group_by_chain=True)
+    assert samples["a"].shape == (4, 3, 1) and samples["b"].shape == (4, 3)
+    single = {"b": torch.zeros(()), "a": torch.zeros(1)}
+    one = MCMC(bare(kernel_class, potential), num_samples=3, initial_params=single, disable_progbar=True)
+    one.run()
+    assert one.get_samples()["a"].shape == (3, 1) and one.get_samples()["b"].shape == (3,)
+
+
+class Patchy(torch.nn.Module):
+    """NaN, plus and minus infinity on parts of the plane, exact elsewhere."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        value = -x.square().sum(-1) / 2
+        value = torch.where(x[:, 0] > 1.0, torch.nan, value)
+        value = torch.where(x[:, 1] > 1.5, torch.inf, value)
+        return torch.where(x[:, 1] < -1.5, -torch.inf, value)
+
+
+def test_unusable_scores_are_rejected_and_counted(kernel_class) -> None:
+    gan = LatentPosterior(torch.nn.Identity(), Patchy(), dist.Normal(torch.zeros(2), 1.0).to_event(1))
+    options = {} if kernel_class is IndependenceMH else {"step_size": 1.0, "adapt_step_size": False}
+    mcmc = quiet(kernel_class(gan, **options), num_samples=50, warmup_steps=5, num_chains=40)
+    mcmc.run()
+    z = mcmc.get_samples()["z"]
+    assert torch.isfinite(z).all() and torch.isfinite(mcmc.sample_stats["lp"]).all()
+    assert (z[:, 0] <= 1).all() and (z[:, 1].abs() <= 1.5).all()
+    assert mcmc.num_invalid > 0
+    assert int(mcmc.sample_stats["diverging"].sum()) == mcmc.num_invalid
+    diverging = mcmc.diagnostics()["divergences"]
+    assert sum(len(draws) for draws in diverging.values()) == mcmc.num_invalid
+
+
+def test_no_finite_start_raises(kernel_class) -> None:
+    calls = [0]
+
+    def late_nan(x: Tensor) -> Tensor:
+        # Passes the construction's probe, fails ever after.
+        calls[0] += 1
+        return x.sum(-1) if calls[0] <= 4 else x.sum(-1) * torch.nan
+
+    gan = LatentPosterior(torch.nn.Identity(), late_nan, dist.Normal(torch.zeros(2), 1.0).to_event(1))
+    gan.validate = lambda **context: None  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match="no starting point"):
+        quiet(kernel_class(gan), num_samples=2, num_chains=3).run()
+
+
+def test_a_state_changed_behind_the_kernels_back_is_seen(kernel_class) -> None:
+    kernel = kernel_class(posterior())
+    kernel.bind(3)
+    kernel.setup(0)
+    params = kernel.sample(kernel.initial_params)
+    assert kernel._is_current(params)
+    for moved in ({"z": params["z"] + 1}, {"z": params["z"].add_(1)}):
+        assert not kernel._is_current(moved)
+        seen: list[Tensor] = []
+        evaluate = kernel._evaluate
+        kernel._evaluate = lambda z, seen=seen, evaluate=evaluate: seen.append(z) or evaluate(z)  # type: ignore[method-assign]
+        params = kernel.sample(moved)
+        kernel._evaluate = evaluate  # type: ignore[method-assign]
+        torch.testing.assert_close(seen[0], moved["z"])
+        potential = posterior().potential_fn({"z": kernel.state.z})
+        torch.testing.assert_close(kernel.state.potential, potential, rtol=1e-4, atol=1e-4)
+
+
+def test_one_gradient_a_mala_step() -> None:
+    kernel = MALA(posterior(), adapt_step_size=False)
+    kernel.bind(3)
+    kernel.setup(0)
+    calls = []
+    target = kernel.target
+    inner = target.potential_and_grad
+    target.potential_and_grad = lambda z: calls.append(1) or inner(z)  # type: ignore[method-assign]
+    params = kernel.initial_params
+    for _ in range(10):
+        params = kernel.sample(params)
+    assert len(calls) == 10
+
+
+def test_chains_are_accepted_each_for_itself(stepped_class) -> None:
+    kernel = stepped_class(posterior(), step_size=1.0, adapt_step_size=False)
+    kernel.bind(200)
+    kernel.setup(0)
+    kernel.sample(kernel.initial_params)
+    assert 0 < int(kernel.info.accepted.sum()) < 200
+
+
+def test_adaptation_meets_its_target_and_stops(stepped_class) -> None:
+    kernel = stepped_class(posterior(), step_size=1e-3)
+    sizes = []
+    mcmc = quiet(
+        kernel, num_samples=100, warmup_steps=200, num_chains=200, hook_fn=lambda k, p, s, i: sizes.append(float(k.step_size))
+    )
+    mcmc.run()
+    assert len(set(sizes[:199])) > 100 and len(set(sizes[200:])) == 1
+    target = kernel._adaptive.target_accept_prob  # type: ignore[union-attr]
+    assert float(mcmc.sample_stats["accept_prob"].mean()) == pytest.approx(target, abs=0.05)
+    assert (mcmc.sample_stats["step_size"] == sizes[-1]).all()
+
+
+def test_without_warmup_or_adaptation_the_step_size_stays(stepped_class) -> None:
+    for warmup_steps, adapt in ((0, True), (10, False)):
+        mcmc = quiet(
+            stepped_class(posterior(), step_size=0.25, adapt_step_size=adapt),
+            num_samples=5,
+            warmup_steps=warmup_steps,
+            num_chains=3,
+        )
+        mcmc.run()
+        assert (mcmc.sample_stats["step_size"] == 0.25).all()
+
+
+def test_runs_again_and_reproduces_from_a_seed(kernel_class, seed) -> None:
+    import pyro
+
+    mcmc = quiet(kernel_class(posterior()), num_samples=5, num_chains=4)
+    mcmc.run()
+    first = mcmc.get_samples()["z"]
+    pyro.set_rng_seed(seed)
+    # Building the posterior must not move the generator either.
+    again = quiet(kernel_class(posterior()), num_samples=5, num_chains=4)
+    again.run()
+    torch.testing.assert_close(again.get_samples()["z"], first)
+    mcmc.run()
+    assert not torch.equal(mcmc.get_samples()["z"], first)
+
+
+# Bad input.
+
+
+def test_bad_numbers_raise(kernel_class) -> None:
+    gan = posterior()
+    for options in ({"num_chains": 0}, {"num_samples": 0}, {"warmup_steps": -1}, {"thin": 0}, {"mp_context": "fork"}):
+        with pytest.raises(ValueError, match=next(iter(options))):
+            quiet(kernel_class(gan), **{"num_samples": 3, "num_chains": 2, **options})
+    with pytest.raises(ValueError, match="num_chains"):
+        kernel_class(gan, num_chains=0)
+    with pytest.raises(ValueError, match="num_chains=3"):
+        quiet(kernel_class(gan, num_chains=3), num_samples=3, num_chains=2)
+    with pytest.raises(ValueError, match="exactly one"):
+        kernel_class()
+
+
+@pytest.mark.parametrize("step_size", [0.0, -0.1, float("nan"), float("inf")])
+def test_bad_step_sizes_raise(stepped_class, step_size) -> None:
+    with pytest.raises(ValueError, match="step_size"):
+        stepped_class(posterior(), step_size=step_size)
+
+
+@pytest.mark.parametrize("target", [0.0, 1.0, -0.5, float("nan")])
+def test_bad_target_acceptance_raises(stepped_class, target) -> None:
+    with pytest.raises(ValueError, match="target_accept_prob"):
+        stepped_class(posterior(), target_accept_prob=target)
+
+
+def test_bad_initial_params_raise(kernel_class) -> None:
+    good = torch.zeros(3, 2)
+    nan = good.clone()
+    nan[1, 0] = torch.nan
+    for params, words in (
+        ({"z": torch.zeros(2, 2)}, r"\(3, 2\)"),
+        ({"z": torch.zeros(3, 4)}, r"\(3, 2\)"),
+        ({"w": good}, "sites"),
+        ({"z": good, "w": good}, "sites"),
+        ({"z": nan}, "NaN"),
+        ({"z": good.double()}, "float64"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            quiet(kernel_class(posterior()), num_samples=2, num_chains=3, initial_params=params).run()
+
+
+def test_initial_params_outside_the_target_raise(kernel_class) -> None:
+    gan = LatentPosterior(torch.nn.Identity(), Patchy(), dist.Normal(torch.zeros(2), 1.0).to_event(1))
+    start = {"z": torch.tensor([[0.0, 0.0], [2.0, 0.0]])}
+    with pytest.raises(ValueError, match="1 of 2 chains"):
+        quiet(kernel_class(gan), num_samples=2, num_chains=2, initial_params=start).run()
+
+
+def test_a_bare_potential_of_the_wrong_shape_raises(kernel_class) -> None:
+    kernel = bare(kernel_class, lambda params: params["z"].square().sum())
+    with pytest.raises(ValueError, match="one value a chain"):
+        quiet(kernel, num_samples=2, num_chains=3, initial_params={"z": torch.zeros(3, 2)}).run()
+
+
+def test_a_bare_potential_needs_a_start(stepped_class) -> None:
+    with pytest.raises(ValueError, match="initial_params"):
+        quiet(stepped_class(potential_fn=lambda p: p["z"].sum(-1)), num_samples=2, num_chains=3).run()
+
+
+def test_independence_needs_a_proposal_for_a_bare_potential() -> None:
+    with pytest.raises(ValueError, match="proposal="):
+        IndependenceMH(potential_fn=lambda p: p["z"].sum(-1))
+
+
+def test_models_without_a_batched_potential_raise(kernel_class) -> None:
+    with pytest.raises(ValueError, match="NUTS"):
+        quiet(kernel_class(lambda: None), num_samples=2, num_chains=3).run()
+
+
+def test_pyros_kernels_are_sent_back() -> None:
+    from pyro.infer import NUTS
+
+    with pytest.raises(ValueError, match=r"pyro\.infer\.MCMC"):
+        VectorizedMCMC(NUTS(posterior()), num_samples=2)
+
+
+def test_asking_before_running_raises(kernel_class) -> None:
+    mcmc = quiet(kernel_class(posterior()), num_samples=2)
+    for ask in (mcmc.get_samples, mcmc.diagnostics, mcmc.summary, lambda: mcmc.never_moved):
+        with pytest.raises(ValueError, match=r"run\(\)"):
+            ask()
