@@ -12,14 +12,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions.transforms import Transform
 
+from pyro_gan._chunks import by_chunk, chunk_rows
 from pyro_gan._frozen import rng_fork
 from pyro_gan._typing import BatchedPotential, Params
 
 __all__ = ["ModelTarget", "PotentialTarget", "Target", "make_target"]
-
-#: Rows that one pass through the model takes when the model does not say. Measured on CPUs, where activations
-#: that stay in cache beat wide batches: see docs/architecture.
-CHUNK_SIZE = 1000
 
 
 class Target(ABC):
@@ -102,7 +99,7 @@ class ModelTarget(Target):
         super().__init__(prototype, model.transforms)
         self._model = model
         self._context = context
-        self._chunk_size = model.chunk_size or CHUNK_SIZE
+        self._chunk_size = model.chunk_size
 
     @property
     def has_split(self) -> bool:
@@ -112,16 +109,16 @@ class ModelTarget(Target):
     def potential(self, z: Float[Tensor, "chain dim"]) -> Float[Tensor, " chain"]:
         """Return the potential energy, minus the log density up to a constant."""
         with torch.no_grad():
-            return _by_chunk(self._evaluate, z, self._chunk_size)
+            return by_chunk(self._evaluate, z, self._chunk_size)
 
     def potential_and_grad(
         self, z: Float[Tensor, "chain dim"]
     ) -> tuple[Float[Tensor, " chain"], Float[Tensor, "chain dim"]]:
         """Return the potential energy and its gradient."""
-        if len(z) <= self._chunk_size:
-            return _value_and_grad(self._evaluate, z)
-        # Forward and backward a chunk at a time: a chunk's activations are still in cache when its gradient needs them.
-        parts = [_value_and_grad(self._evaluate, rows) for rows in z.split(self._chunk_size)]
+        # Forward and backward a chunk at a time: its activations are still in cache when its gradient needs them.
+        parts = [_value_and_grad(self._evaluate, rows) for rows in z.split(chunk_rows(self._chunk_size, z))]
+        if len(parts) == 1:
+            return parts[0]
         return torch.cat([value for value, _ in parts]), torch.cat([grad for _, grad in parts])
 
     def log_prior(self, z: Float[Tensor, "chain dim"]) -> Float[Tensor, " chain"]:
@@ -132,7 +129,7 @@ class ModelTarget(Target):
     def log_weight(self, z: Float[Tensor, "chain dim"]) -> Float[Tensor, " chain"]:
         """Return the log weight that turns the prior into the target."""
         with torch.no_grad():
-            return _by_chunk(
+            return by_chunk(
                 lambda rows: self._model.log_weight(self.unpack(rows), **self._context), z, self._chunk_size
             )
 
@@ -256,9 +253,3 @@ def _value_and_grad(potential: Callable[[Tensor], Tensor], z: Tensor) -> tuple[T
         # Rows are independent, so the gradient of the sum holds every chain's own gradient.
         (grad,) = torch.autograd.grad(value.sum(), leaf)
     return value.detach(), grad
-
-
-def _by_chunk(function: Callable[[Tensor], Tensor], z: Tensor, chunk_size: int) -> Tensor:
-    if len(z) <= chunk_size:
-        return function(z)
-    return torch.cat([function(rows) for rows in z.split(chunk_size)])

@@ -19,8 +19,8 @@ def seed(request: pytest.FixtureRequest) -> int:
     return SEED
 
 
-@pytest.fixture(autouse=True, scope="session")
-def one_thread() -> None:
-    """Let small networks run on one thread: a second one costs them more than it brings."""
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, min(2, torch.get_num_threads())))
+@pytest.fixture(autouse=True)
+def threads(request: pytest.FixtureRequest) -> None:
+    """Run small networks on one thread, which is faster than two that wait for one another; real ones on all."""
+    is_real = request.node.get_closest_marker("numbers") is not None
+    torch.set_num_threads((os.cpu_count() or 1) if is_real else 1)

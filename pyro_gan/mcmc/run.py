@@ -253,13 +253,13 @@ class VectorizedMCMC(AbstractMCMC):
                 samples[name] = self.transforms[name].inv(value) if name in self.transforms else value
         self._samples, self.sample_stats = samples, stats
         if drawn < self.num_samples:
-            warnings.warn(f"Interrupted: kept {drawn} of {self.num_samples} draws of each chain.", stacklevel=3)
+            warnings.warn(f"Interrupted: kept {drawn} of {self.num_samples} draws of each chain.", stacklevel=5)
             self.num_samples = drawn
         if self.never_moved > 0:
             warnings.warn(
                 f"{self.never_moved:.2%} of the chains accepted nothing since their start: their draws are copies of "
                 "where they started. Run longer, adapt the step size, or look at LatentPosterior.check().",
-                stacklevel=3,
+                stacklevel=5,
             )
 
     def _drawn(self) -> dict[str, Tensor]:

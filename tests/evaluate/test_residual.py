@@ -1,0 +1,113 @@
+"""The residual AUC: half under equal laws, the known value under a shift, and no reward for duplicates."""
+
+from __future__ import annotations
+
+import math
+import sys
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.svm import LinearSVC
+
+from pyro_gan import toys
+from pyro_gan.evaluate import residual_auc
+from pyro_gan.evaluate.residual import _delong
+from tests.statistics import assert_close_in_se
+
+
+def test_equal_laws_give_one_half() -> None:
+    x = torch.randn(2, 1000, 20)
+    auc = residual_auc(x[0], x[1])
+    # The stated error is that of the held-out rows; the critics' own chance widens it by about a tenth.
+    assert_close_in_se(auc.value, 0.5, 1.2 * auc.standard_error, "null")
+    assert 0.01 < auc.standard_error < 0.02
+
+
+def test_a_shift_gives_its_auc() -> None:
+    toy = toys.gaussian_shift(0.8)
+    auc = residual_auc(toy.prior.sample((4000,)), toy.sample_data(4000))
+    assert_close_in_se(auc.value, 0.8, 1.5 * auc.standard_error, "shift")
+    assert auc.standard_error == pytest.approx(0.005, rel=0.2)
+
+
+def test_a_difference_of_scale_is_seen_in_many_dimensions() -> None:
+    # The best critic's AUC is .86.
+    auc = residual_auc(1.15 * torch.randn(1500, 60), torch.randn(1500, 60))
+    assert auc.value > 0.7
+
+
+def test_resampling_with_replacement_is_not_found_out_by_memory() -> None:
+    pool = torch.randn(500, 10)
+    auc = residual_auc(pool[torch.arange(500).repeat(4)], torch.randn(2000, 10))
+    # Four copies of a row are one fact, and the stated error knows: for 2000 independent rows it would be .009.
+    assert_close_in_se(auc.value, 0.5, 1.6 * auc.standard_error, "duplicates")
+    assert auc.standard_error > 0.011
+
+
+def test_a_users_classifier_is_copied_and_used() -> None:
+    toy = toys.gaussian_shift(0.8)
+    outputs, real = toy.prior.sample((2000,)), toy.sample_data(2000)
+    for classifier in (LogisticRegression(), LinearSVC()):
+        auc = residual_auc(outputs, real, classifier=classifier, num_folds=5)
+        assert_close_in_se(auc.value, 0.8, 1.2 * auc.standard_error, type(classifier).__name__)
+        assert not hasattr(classifier, "coef_")
+
+
+def test_images_and_the_seed() -> None:
+    outputs, real = torch.rand(120, 1, 4, 4), torch.rand(100, 1, 4, 4)
+    state = torch.get_rng_state(), np.random.get_state()[1]
+    first = residual_auc(outputs, real, seed=3)
+    assert first == residual_auc(outputs.flatten(1), real.flatten(1), seed=3)
+    assert first != residual_auc(outputs, real, seed=4)
+    assert torch.equal(state[0], torch.get_rng_state()) and (state[1] == np.random.get_state()[1]).all()
+
+
+def test_a_constant_feature_is_harmless() -> None:
+    x = torch.randn(2, 200, 3)
+    x[..., 1] = -1.0
+    assert math.isfinite(residual_auc(x[0], x[1]).value)
+
+
+def test_delong_is_the_auc_with_its_error() -> None:
+    rng = np.random.default_rng()
+    is_real = np.repeat([True, False], [80, 120])
+
+    def scores() -> np.ndarray:
+        return np.concatenate([rng.normal(1, 1, 80), rng.normal(0, 2, 120)])
+
+    tied = scores().round(1)
+    assert _delong(tied, is_real, np.arange(200))[0] == pytest.approx(roc_auc_score(is_real, tied))
+    for copies in (1, 3):
+        # Equal rows: one error for all copies together.
+        where = np.tile(np.arange(200), copies)
+        repeats = [_delong(scores()[where], is_real[where], where) for _ in range(2000)]
+        values, variances = np.array(repeats).T
+        assert variances.mean() == pytest.approx(values.var(), rel=0.16)
+
+
+@pytest.mark.parametrize(
+    "outputs, real, kwargs, words",
+    [
+        (torch.randn(99, 3), torch.randn(99, 4), {}, r"\(99, 3\) and \(99, 4\)"),
+        (torch.randn(99), torch.randn(99), {}, "event"),
+        (torch.randn(9, 3), torch.randn(99, 3), {}, "50 rows of outputs; got 9"),
+        (torch.randn(99, 3), torch.full((99, 3), math.nan), {}, "finite real; 297"),
+        (torch.randn(99, 3), torch.randn(99, 3), {"num_folds": 1}, "2 folds"),
+        (torch.ones(99, 3), torch.randn(99, 3), {}, "distinct"),
+    ],
+)
+def test_bad_input_gets_a_clear_error(
+    outputs: torch.Tensor, real: torch.Tensor, kwargs: dict[str, int], words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        residual_auc(outputs, real, **kwargs)
+
+
+def test_without_scikit_learn_the_cure_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.base", None)
+    with pytest.raises(ImportError) as error:
+        residual_auc(torch.randn(99, 3), torch.randn(99, 3))
+    assert error.value.__notes__ == ["pip install pyro-gan[evaluate]"]

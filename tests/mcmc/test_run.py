@@ -1,0 +1,148 @@
+"""The runner: R-hat by hand, ArviZ's rows, thinning, Ctrl-C, hooks, Pyro's answers."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+from torch import Tensor
+
+from pyro_gan import LatentPosterior, VectorizedMCMC, toys
+from pyro_gan.mcmc import MALA, IndependenceMH
+
+
+def posterior() -> LatentPosterior:
+    toy = toys.affine_gaussian(1.5 * torch.eye(2), torch.ones(2))
+    return LatentPosterior(toy.generator, toy.log_ratio, toy.prior)
+
+
+def run(num_chains: int = 12, num_samples: int = 40, **kwargs) -> VectorizedMCMC:
+    mcmc = VectorizedMCMC(MALA(posterior()), num_samples, num_chains=num_chains, disable_progbar=True, **kwargs)
+    mcmc.run()
+    return mcmc
+
+
+def split_r_hat(chains: Tensor) -> Tensor:
+    """R-hat of split chains `(chain, draw)`, from its definition."""
+    half = chains.shape[1] // 2
+    halves = torch.cat([chains[:, :half], chains[:, -half:]])
+    between = half * halves.mean(1).var()
+    within = halves.var(1).mean()
+    return torch.sqrt(((half - 1) / half * within + between / half) / within)
+
+
+def test_r_hat_is_the_one_computed_by_hand() -> None:
+    mcmc = run()
+    z = mcmc.get_samples(group_by_chain=True)["z"]
+    expected = torch.stack([split_r_hat(z[..., i]) for i in range(2)])
+    torch.testing.assert_close(mcmc.diagnostics()["z"]["r_hat"], expected)
+
+
+def test_chain_keys_sort_as_chains() -> None:
+    diagnostics = run()
+    keys = list(diagnostics.diagnostics()["divergences"])
+    assert keys == sorted(keys) and len(keys) == 12
+    assert list(diagnostics.diagnostics()["acceptance rate"]) == keys
+
+
+def test_thinning_keeps_every_so_manyth_step() -> None:
+    steps: list[Tensor] = []
+    mcmc = run(num_chains=3, num_samples=4, warmup_steps=2, thin=5, hook_fn=lambda k, p, s, i: steps.append(p["z"]))
+    assert len(steps) == 2 + 20
+    kept = torch.stack([steps[2 + 5 * (i + 1) - 1] for i in range(4)], dim=1)
+    torch.testing.assert_close(mcmc.get_samples(group_by_chain=True)["z"], kept)
+
+
+def test_a_thinned_draw_answers_for_the_divergences_it_stands_for() -> None:
+    class Holes(torch.nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.where(x[:, 0] > 0.5, torch.nan, -x.square().sum(-1))
+
+    gan = LatentPosterior(torch.nn.Identity(), Holes(), posterior().prior)
+    seen: list[Tensor] = []
+    mcmc = VectorizedMCMC(
+        IndependenceMH(gan), 6, 0, num_chains=5, thin=3, disable_progbar=True,
+        hook_fn=lambda k, p, s, i: seen.append(k.info.diverging),
+    )  # fmt: skip
+    mcmc.run()
+    expected = torch.stack(seen, 1).unflatten(1, (6, 3)).any(-1)
+    assert expected.any() and not expected.all()
+    torch.testing.assert_close(mcmc.sample_stats["diverging"], expected)
+
+
+def test_hooks_hear_of_every_step() -> None:
+    heard = []
+    run(num_chains=2, num_samples=3, warmup_steps=2, hook_fn=lambda k, p, stage, i: heard.append((stage, i)))
+    assert heard == [("Warmup", 0), ("Warmup", 1), ("Sample", 0), ("Sample", 1), ("Sample", 2)]
+
+
+def test_ctrl_c_keeps_the_draws_made_so_far() -> None:
+    def interrupt(kernel, params, stage, i) -> None:
+        if stage == "Sample" and i == 17:
+            raise KeyboardInterrupt
+
+    with pytest.warns(UserWarning, match="kept 17 of 40"):
+        mcmc = run(hook_fn=interrupt)
+    assert mcmc.num_samples == 17
+    assert mcmc.get_samples(group_by_chain=True)["z"].shape == (12, 17, 2)
+    assert mcmc.sample_stats["lp"].shape == (12, 17)
+    assert torch.isfinite(mcmc.diagnostics()["z"]["r_hat"]).all()
+
+
+def test_ctrl_c_before_the_first_draw_is_raised() -> None:
+    def interrupt(kernel, params, stage, i) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(hook_fn=interrupt)
+
+
+def test_few_draws_have_no_r_hat_but_no_error() -> None:
+    mcmc = run(num_samples=2)
+    assert torch.isnan(mcmc.diagnostics()["z"]["r_hat"]).all()
+    mcmc.summary()
+
+
+def test_summary_says_what_went_wrong(capsys) -> None:
+    run().summary()
+    printed = capsys.readouterr().out
+    assert "r_hat" in printed and "z[0]" in printed
+    assert "divergences" in printed and "never moved: 0.00%" in printed
+
+
+def test_chains_that_never_moved_are_warned_of() -> None:
+    kernel = MALA(posterior(), step_size=1e4, adapt_step_size=False)
+    mcmc = VectorizedMCMC(kernel, 5, 0, num_chains=4, disable_progbar=True)
+    with pytest.warns(UserWarning, match="100.00% of the chains accepted nothing"):
+        mcmc.run()
+    assert mcmc.never_moved == 1.0
+
+
+def test_a_run_leaves_the_kernel_as_it_was() -> None:
+    kernel = MALA(posterior())
+    start = {"z": torch.zeros(3, 2)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        VectorizedMCMC(kernel, 2, 0, initial_params=start, num_chains=3, disable_progbar=True).run()
+    VectorizedMCMC(kernel, 2, 2, num_chains=5, disable_progbar=True).run()
+    assert kernel.num_chains is None and kernel._given_params is None
+
+
+def test_resampling_answers_like_pyro() -> None:
+    mcmc = run()
+    assert mcmc.get_samples(7)["z"].shape == (7, 2)
+    assert mcmc.get_samples(7, group_by_chain=True)["z"].shape == (12, 7, 2)
+
+
+def test_sites_to_keep() -> None:
+    mcmc = VectorizedMCMC(
+        MALA(potential_fn=lambda p: p["a"].square().sum(-1) + p["b"].square()),
+        3,
+        num_chains=4,
+        initial_params={"a": torch.zeros(4, 2), "b": torch.zeros(4)},
+        save_params=["b"],
+        disable_progbar=True,
+    )
+    mcmc.run()
+    assert set(mcmc.get_samples()) == {"b"}

@@ -1,0 +1,191 @@
+"""The toys' ratios are exact, their posteriors right, and building them moves no generator."""
+
+from __future__ import annotations
+
+import math
+import pickle
+import sys
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import Tensor
+
+from pyro_gan import toys
+from tests.statistics import assert_close_in_se, assert_mean, assert_same_distribution, assert_sd
+from tests.targets import affine_toy
+
+TOYS = {
+    "affine": lambda: affine_toy(3),
+    "shift": lambda: toys.gaussian_shift(0.8),
+    "grid": toys.grid,
+}
+
+
+@pytest.mark.parametrize("name", TOYS)
+def test_ratio_is_normalised_and_the_posterior_is_prior_times_ratio(name: str) -> None:
+    toy = TOYS[name]()
+    z = toy.prior.sample((50_000,))
+    log_ratio = toy.log_ratio(toy.generator(z))
+    assert log_ratio.shape == (50_000,)
+    assert_mean(log_ratio.exp(), 1.0, "E_G[r]")
+    exact = toy.posterior.log_prob(z)
+    torch.testing.assert_close(toy.prior.log_prob(z) + log_ratio, exact, atol=2e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", TOYS)
+def test_generator_carries_the_posterior_onto_the_data(name: str) -> None:
+    toy = TOYS[name]()
+    with torch.no_grad():
+        x = toy.generator(toy.posterior.sample((20_000,)))
+    assert_same_distribution(x, toy.sample_data(20_000))
+
+
+@pytest.mark.parametrize("name", TOYS)
+def test_toys_leave_the_random_state_alone_and_pickle(name: str) -> None:
+    before = torch.get_rng_state()
+    toy = TOYS[name]()
+    assert torch.equal(before, torch.get_rng_state())
+    twin = pickle.loads(pickle.dumps(toy))
+    x = toy.sample_data(5)
+    torch.testing.assert_close(twin.log_ratio(x), toy.log_ratio(x))
+
+
+@pytest.mark.parametrize("name", TOYS)
+def test_prior_is_one_event_and_expands_in_a_plate(name: str) -> None:
+    prior = TOYS[name]().prior
+    assert prior.batch_shape == () and prior.event_dim == 1
+
+    def model() -> Tensor:
+        with pyro.plate("draws", 7):
+            return pyro.sample("z", prior)
+
+    trace = pyro.poutine.trace(model).get_trace()
+    trace.compute_log_prob()
+    site = trace.nodes["z"]
+    assert site["value"].shape == (7, *prior.event_shape)
+    torch.testing.assert_close(site["log_prob"], prior.log_prob(site["value"]))
+
+
+@pytest.mark.parametrize("temperature", [0.9, 1.0, 3.0])
+def test_affine_posterior_at_a_temperature(temperature: float) -> None:
+    toy = affine_toy(2, temperature=temperature)
+    z = torch.randn(100, 2, dtype=torch.float64)
+    with torch.no_grad():
+        tempered = toy.prior.log_prob(z) + toy.log_ratio(toy.generator(z)) / temperature
+    gap = tempered - toy.posterior.log_prob(z)
+    # Proportional, and at temperature 1 equal.
+    torch.testing.assert_close(gap, gap[0].expand(100), atol=1e-9, rtol=0)
+    assert (abs(gap[0].item()) < 1e-9) == (temperature == 1)
+
+
+def test_affine_log_ratio_is_the_difference_of_the_log_densities() -> None:
+    matrix = torch.tensor([[2.0, 0.0], [0.7, -1.5]], dtype=torch.float64)
+    bias, mean = torch.tensor([1.0, 2.0], dtype=torch.float64), torch.tensor([-1.0, 0.5], dtype=torch.float64)
+    covariance = torch.tensor([[1.0, 0.3], [0.3, 0.8]], dtype=torch.float64)
+    toy = toys.affine_gaussian(matrix, bias, mean=mean, covariance=covariance)
+    x = 3 * torch.randn(50, 2, dtype=torch.float64)
+    expected = dist.MultivariateNormal(mean, covariance).log_prob(x) - dist.MultivariateNormal(
+        bias, matrix @ matrix.T
+    ).log_prob(x)
+    torch.testing.assert_close(toy.log_ratio(x), expected, atol=1e-10, rtol=1e-10)
+    z = torch.randn(4, 2, dtype=torch.float64)
+    torch.testing.assert_close(toy.generator(z).detach(), z @ matrix.T + bias)
+    samples = toy.sample_data(40_000)
+    assert_mean(samples, mean)
+    assert_sd(samples, covariance.diag().sqrt())
+
+
+@pytest.mark.parametrize("auc", [0.5, 0.64, 0.81, 0.95])
+def test_gaussian_shift_has_its_auc(auc: float) -> None:
+    toy = toys.gaussian_shift(auc, dtype=torch.float64)
+    n = 100_000
+    wins = (toy.sample_data(n) > toy.prior.sample((n,))).double().mean()
+    assert_close_in_se(wins, auc, math.sqrt(auc * (1 - auc) / n), "AUC")
+
+
+def test_grid_density_is_the_mixture_and_keeps_its_digits_far_away() -> None:
+    toy = toys.grid(dtype=torch.float64)
+    law = toy.prior
+    weights = torch.cat([0.9 * law.weights.flatten(), torch.tensor([0.1], dtype=torch.float64)])
+    loc = torch.cat([law.means, torch.zeros(1, 2, dtype=torch.float64)])
+    scale = torch.tensor([0.08] * 25 + [1.5], dtype=torch.float64)[:, None].expand(26, 2)
+    slow = dist.MixtureSameFamily(dist.Categorical(weights), dist.Normal(loc, scale).to_event(1))
+    x = torch.cat([law.sample((1000,)), torch.tensor([[30.0, -40.0], [2.5, 0.0]], dtype=torch.float64)])
+    torch.testing.assert_close(law.log_prob(x), slow.log_prob(x), atol=1e-9, rtol=1e-9)
+    x.requires_grad_()
+    (grad,) = torch.autograd.grad(law.log_prob(x).sum(), x)
+    (expected,) = torch.autograd.grad(slow.log_prob(x).sum(), x)
+    torch.testing.assert_close(grad, expected, atol=1e-8, rtol=1e-8)
+    # No underflow in float32 either: 700 standard deviations of the data from the next mean.
+    far = toys.grid().posterior.log_prob(torch.tensor([37.0, 2.0]))
+    assert float(far) == pytest.approx(-0.5 * 700**2, rel=1e-3)
+
+
+def test_grid_draws_follow_its_density() -> None:
+    law = toys.grid().prior
+    # Means of functions under the density by importance from a broad Gaussian.
+    broad = dist.Normal(torch.zeros(2), torch.tensor(2.0)).to_event(1)
+    proposal, draws = broad.sample((400_000,)), law.sample((200_000,))
+    weight = (law.log_prob(proposal) - broad.log_prob(proposal)).exp().double()
+    assert_mean(weight, 1.0, "total mass")
+    for name, function in {
+        "corner": lambda x: (x > 1.5).all(-1),
+        "centre": lambda x: x.norm(dim=-1) < 0.1,
+        "between": lambda x: (x - x.round()).norm(dim=-1) > 0.4,
+    }.items():
+        under, over = function(draws).double(), function(proposal) * weight
+        se = (under.var() / len(draws) + over.var() / len(proposal)).sqrt()
+        assert_close_in_se(under.mean(), over.mean(), se, name)
+
+
+def test_grid_weights_hang_on_the_seed_alone() -> None:
+    torch.testing.assert_close(
+        toys.grid().prior.weights, toys.grid(dtype=torch.float64).prior.weights.float()
+    )
+    assert not torch.equal(toys.grid(seed=1).prior.weights, toys.grid(seed=2).prior.weights)
+    assert toys.grid().prior.sample().shape == (2,)
+    assert toys.grid().prior.sample((3, 4)).shape == (3, 4, 2)
+    assert toys.grid().prior.sample((0,)).shape == (0, 2)
+
+
+def test_digits_are_scaled_and_labelled() -> None:
+    images, labels = toys.digits()
+    assert images.shape == (1797, 1, 8, 8) and images.dtype == torch.float32
+    assert float(images.min()) == -1 and float(images.max()) == 1
+    assert torch.bincount(labels).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+
+
+def test_digits_without_scikit_learn_name_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(ImportError) as error:
+        toys.digits()
+    assert error.value.__notes__ == ["pip install pyro-gan[demo]"]
+
+
+def test_mlp_has_activations_between_layers_only() -> None:
+    network = toys.MLP([3, 5, 4, 1], torch.nn.ReLU)
+    kinds = [type(layer).__name__ for layer in network.layers]
+    assert kinds == ["Linear", "ReLU", "Linear", "ReLU", "Linear"]
+    assert network(torch.randn(7, 3)).shape == (7, 1)
+
+
+@pytest.mark.parametrize(
+    "build, words",
+    [
+        (lambda: toys.affine_gaussian(torch.zeros(2, 2)), "invertible"),
+        (lambda: toys.affine_gaussian(torch.eye(2), torch.zeros(3)), r"bias and mean of shape \(2,\)"),
+        (lambda: toys.affine_gaussian(torch.ones(2, 3)), r"shape \(2, 2\)"),
+        (lambda: toys.affine_gaussian(torch.eye(2), covariance=-torch.eye(2)), "positive definite"),
+        (lambda: toys.affine_gaussian(torch.eye(2), temperature=0.0), "temperature above 0"),
+        (lambda: toys.affine_gaussian(0.5 * torch.eye(2), temperature=0.5), "posterior's precision"),
+        (lambda: toys.gaussian_shift(1.0), "AUC in"),
+        (lambda: toys.gaussian_shift(0.4), "AUC in"),
+        (lambda: toys.GridMixture(torch.zeros(2), torch.ones(2, 2), scale=1.0), "sum 1"),
+        (lambda: toys.MLP([3]), "output size"),
+    ],
+)
+def test_bad_input_gets_a_clear_error(build: object, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        build()  # type: ignore[operator]
