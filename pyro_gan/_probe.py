@@ -24,6 +24,10 @@ def check_prior(prior: Any) -> None:
             f"event_shape {tuple(prior.event_shape)}. Move dimensions into the event: "
             "dist.Normal(0., 1.).expand([dim]).to_event(1)."
         )
+    if prior.support is None or prior.support.is_discrete:
+        raise ValueError(
+            f"Expected a prior over continuous latents; got the support {prior.support} of {prior}."
+        )
 
 
 def needs_context(generator: Any) -> bool:

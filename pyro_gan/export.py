@@ -50,7 +50,9 @@ def to_arviz(
         ArviZ a unified library for exploratory analysis of Bayesian models in Python, Kumar et al., 2019,
         https://doi.org/10.21105/joss.01143.
     """
-    samples = mcmc.get_samples(group_by_chain=True) if isinstance(mcmc, VectorizedMCMC) else _pyro_samples(mcmc)
+    samples = (
+        mcmc.get_samples(group_by_chain=True) if isinstance(mcmc, VectorizedMCMC) else _pyro_samples(mcmc)
+    )
     groups: dict[str, dict[str, Any]] = {
         "posterior": _arrays(samples),
         "sample_stats": _arrays(_sample_stats(mcmc, samples)),
@@ -72,7 +74,7 @@ def _container(groups: dict[str, dict[str, Any]], **labels: Any) -> Any:
     with warnings.catch_warnings():
         # Thousands of short chains are what we are for; ArviZ takes them for transposed arrays.
         warnings.filterwarnings("ignore", message="More chains")
-        return arviz.from_dict(**groups, **labels)
+        return arviz.from_dict(**{**groups, **labels})
 
 
 def _pyro_samples(mcmc: Any) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+
 import pyro
 import pyro.distributions as dist
 import torch
@@ -63,7 +64,8 @@ class LatentPosterior(nn.Module):
 
     Example:
         >>> import pyro.distributions as dist
-        >>> gan = LatentPosterior(torch.nn.Identity(), lambda x: -x.square().sum(-1), dist.Normal(0, 1).expand([2]).to_event(1))
+        >>> prior = dist.Normal(0, 1).expand([2]).to_event(1)
+        >>> gan = LatentPosterior(torch.nn.Identity(), lambda x: -x.square().sum(-1), prior)
         >>> gan.potential_fn({"z": torch.zeros(5, 2)}).shape
         torch.Size([5])
     """
@@ -81,7 +83,8 @@ class LatentPosterior(nn.Module):
         super().__init__()
         if not (temperature > 0 and math.isfinite(temperature)):
             raise ValueError(
-                f"Expected a positive, finite temperature; got {temperature}. 1 is the ratio as it is, larger is flatter."
+                f"Expected a positive, finite temperature; got {temperature}. 1 leaves the ratio as it is, more "
+                "flattens it."
             )
         if chunk_size is not None and chunk_size < 1:
             raise ValueError(f"Expected chunk_size of at least 1, or None; got {chunk_size}.")
@@ -94,8 +97,10 @@ class LatentPosterior(nn.Module):
         self.temperature = temperature
         self.site = site
         self.chunk_size = chunk_size
-        self._constrain = biject_to(prior.support)
-        self._is_real = _is_real(prior.support)
+        support = prior.support
+        assert support is not None  # `check_prior` has seen to it
+        self._constrain = biject_to(support)
+        self._is_real = _is_real(support)
         self.transforms = {site: self._constrain.inv}
         # torch.nn.Module starts in training mode; ours never is.
         super().train(False)
@@ -194,7 +199,10 @@ class LatentPosterior(nn.Module):
         complaints = [
             text
             for wrong, text in (
-                (tail.ess_fraction < MIN_ESS_FRACTION, f"ESS fraction {tail.ess_fraction:.2g} < {MIN_ESS_FRACTION}"),
+                (
+                    tail.ess_fraction < MIN_ESS_FRACTION,
+                    f"ESS fraction {tail.ess_fraction:.2g} < {MIN_ESS_FRACTION}",
+                ),
                 (
                     tail.largest_weight_share > MAX_WEIGHT_SHARE,
                     f"one draw carries {tail.largest_weight_share:.2g} of the weight > {MAX_WEIGHT_SHARE}",
@@ -217,6 +225,7 @@ class LatentPosterior(nn.Module):
         """Raise if the networks cannot define a target: see the class's `Raises`. Runs at every kernel's setup."""
         check_eval(self.generator, "generator")
         check_eval(self.log_ratio, "log_ratio")
+
         def run(rows: Tensor) -> tuple[Tensor, Tensor]:
             x = self._generate(rows, context)
             return x, self._score(x, context)
@@ -231,7 +240,9 @@ class LatentPosterior(nn.Module):
     def _flatten(self, z: Tensor) -> tuple[torch.Size, Tensor]:
         event = self.prior.event_shape
         if z.dim() < len(event) or z.shape[z.dim() - len(event) :] != event:
-            raise ValueError(f"Expected latents of shape (*batch, {', '.join(map(str, event))}); got {tuple(z.shape)}.")
+            raise ValueError(
+                f"Expected latents of shape (*batch, {', '.join(map(str, event))}); got {tuple(z.shape)}."
+            )
         return left_shape(z, len(event)), z.reshape(-1, *event)
 
     def _generate(self, rows: Tensor, context: dict[str, Tensor]) -> Tensor:

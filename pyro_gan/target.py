@@ -242,7 +242,9 @@ def make_target(
     if potential_fn is None:
         raise ValueError("Expected a model or a potential_fn; got neither.")
     if not prototype:
-        raise ValueError("A bare potential_fn has no prior to start from: pass initial_params={site: values}.")
+        raise ValueError(
+            "A bare potential_fn has no prior to start from: pass initial_params={site: values}."
+        )
     return PotentialTarget(potential_fn, prototype, batched=batched)
 
 

@@ -105,7 +105,8 @@ def test_vectorised_particles_see_the_same_log_density() -> None:
         trace.compute_log_prob()
         z = trace.nodes["z"]["value"]
         assert z.shape == (*shape, DIM)
-        torch.testing.assert_close(-gan.potential_fn({"z": z}), trace.nodes["z"]["log_prob"] + trace.nodes["log_ratio"]["log_prob"], rtol=0, atol=1e-6)
+        log_density = trace.nodes["z"]["log_prob"] + trace.nodes["log_ratio"]["log_prob"]
+        torch.testing.assert_close(-gan.potential_fn({"z": z}), log_density, rtol=0, atol=1e-6)
         return z
 
     traced((6, 4))
@@ -226,7 +227,9 @@ def test_training_mode_raises_where_it_matters(layer: nn.Module) -> None:
     with pytest.raises(ValueError, match=r"generator\.eval\(\)"):
         LatentPosterior(bad, LogRatio(critic, Bernoulli()), normal())
     LatentPosterior(bad.eval(), LogRatio(critic, Bernoulli()), normal())
-    gan = LatentPosterior(generator, LogRatio(nn.Sequential(layer.eval(), critic).double(), Bernoulli()), normal())
+    gan = LatentPosterior(
+        generator, LogRatio(nn.Sequential(layer.eval(), critic).double(), Bernoulli()), normal()
+    )
     gan.log_ratio.train()
     with pytest.raises(ValueError, match="training mode"):
         gan.validate()

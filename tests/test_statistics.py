@@ -97,14 +97,17 @@ def test_chains_with_strong_autocorrelation() -> None:
 
 
 def test_two_sample_test_has_its_false_alarm_rate() -> None:
-    level, repeats = 0.05, 400
-    alarms = 0
-    for _ in range(repeats):
+    repeats = 400
+    p_value = torch.empty(repeats)
+    for i in range(repeats):
         x = torch.randn(2, 300, 2, dtype=torch.float64) @ torch.tensor([[1.0, 0.8], [0.0, 0.6]]).double()
-        alarms += two_sample_p_value(x[0], x[1])[0] < level
-    # Bonferroni over dependent comparisons keeps below the level, but within a factor of ten of it.
-    assert alarms <= stats.binom.isf(FALSE_ALARM, repeats, level)
-    assert alarms >= stats.binom.ppf(FALSE_ALARM, repeats, level / 2) - 1
+        p_value[i] = two_sample_p_value(x[0], x[1])[0]
+    # The comparisons of one pair overlap, so Bonferroni stays below its level (about .028 at .05, .094 at .2); that
+    # it stays within a factor of four of it keeps the test from being empty.
+    for level in (0.05, 0.2):
+        alarms = int((p_value < level).sum())
+        assert alarms <= stats.binom.isf(FALSE_ALARM, repeats, level)
+        assert alarms >= stats.binom.ppf(FALSE_ALARM, repeats, level / 4)
 
 
 @pytest.mark.parametrize("fault", ["mean", "sd", "correlation", "shape", "mode"])

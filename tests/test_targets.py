@@ -14,8 +14,8 @@ from tests.targets import TARGETS, never_moved_probability, uniform_latents
 @pytest.mark.parametrize("name", TARGETS)
 def test_draws_have_the_moments(name: str) -> None:
     target = TARGETS[name]()
-    z = target.sample(50_000)
-    assert z.shape == (50_000, target.dim) and z.dtype == torch.float64
+    z = target.sample(200_000)
+    assert z.shape == (200_000, target.dim) and z.dtype == torch.float64
     assert_mean(z, target.mean)
     assert_sd(z, target.sd)
     if target.cdf is not None:

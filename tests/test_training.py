@@ -119,7 +119,10 @@ def test_interrupted_equals_uninterrupted(tmp_path, seed):
 def test_a_killed_process_loses_only_the_steps_since_its_checkpoint(tmp_path, seed):
     path = tmp_path / "run.pt"
     command = [sys.executable, __file__, str(path), str(seed)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "OMP_NUM_THREADS": str(torch.get_num_threads()),
+    }
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
         for line in process.stdout:

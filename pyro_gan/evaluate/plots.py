@@ -235,8 +235,14 @@ def plot_frontier(
     if not all(0 < fraction <= 1 + 1e-6 for fraction in ess_fractions):
         raise ValueError(f"Expected ESS fractions in (0, 1]; got {list(ess_fractions)}.")
     ax = _axes(ax)
+    from matplotlib.ticker import LogLocator
+
     ax.plot(list(ess_fractions), list(qualities), marker="o", markersize=4, label=label)
     ax.set(xscale="log", xlabel="ESS fraction", ylabel=ylabel)
+    # Matplotlib labels every minor tick of a range this short, one over the other.
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter("")
     if label is not None:
         ax.legend()
     return ax

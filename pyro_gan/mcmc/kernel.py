@@ -72,7 +72,11 @@ class BatchKernel(MCMCKernel):
         self._fingerprint: tuple[tuple[int, int], ...] = ()
         self._last_params: dict[str, Tensor] = {}
         self._warmup_steps = 0
-        self._reset_counts()
+        self._moved = torch.zeros(0, dtype=torch.bool)
+        self._step = 0
+        self._accept_sum = torch.zeros(())
+        self._num_invalid = torch.zeros((), dtype=torch.long)
+        self._diverged: list[Tensor] = []
 
     # What a subclass writes.
 
@@ -132,8 +136,8 @@ class BatchKernel(MCMCKernel):
                 if self._step == self._warmup_steps:
                     self._adaptive.freeze()
         else:
-            self._accept_sum = self._accept_sum + self._info.accept_prob.mean()
-            self._num_invalid = self._num_invalid + self._info.invalid.sum()
+            self._accept_sum = self._info.accept_prob.mean() + self._accept_sum
+            self._num_invalid = self._info.invalid.sum() + self._num_invalid
             self._diverged.append(self._info.diverging.any())
         self._remember(state)
         return self._last_params.copy()
@@ -157,7 +161,7 @@ class BatchKernel(MCMCKernel):
         return entries
 
     def diagnostics(self) -> dict[str, Any]:
-        """Return divergences (draws at which any chain diverged), acceptance rate and invalid proposals, after warmup."""
+        """Return the draws at which any chain diverged, the acceptance rate, and the number of invalid proposals."""
         steps = max(len(self._diverged), 1)
         diverged = torch.stack(self._diverged).nonzero().flatten().tolist() if self._diverged else []
         return {
@@ -228,10 +232,9 @@ class BatchKernel(MCMCKernel):
     def _reset_counts(self) -> None:
         self._step = 0
         self._info = None
-        self._accept_sum: Tensor | float = 0.0
-        self._num_invalid: Tensor | int = 0
-        self._diverged: list[Tensor] = []
-        self._moved = torch.zeros(0, dtype=torch.bool)
+        self._accept_sum = torch.zeros(())
+        self._num_invalid = torch.zeros((), dtype=torch.long)
+        self._diverged = []
 
     def _start(self, chains: int | None) -> State:
         if self._given_params is not None:
@@ -254,8 +257,8 @@ class BatchKernel(MCMCKernel):
             z[bad] = self._sample_start(int(bad.sum()))
             state = self._evaluate(z)
         raise ValueError(
-            f"Found no starting point with a finite potential and gradient for {int(bad.sum())} of {len(bad)} chains in "
-            f"{MAX_TRIES} draws. Look for NaN or infinite scores in log_ratio(generator(z)), or pass initial_params."
+            f"Found no starting point with a finite potential and gradient for {int(bad.sum())} of {len(bad)} chains "
+            f"in {MAX_TRIES} draws. Look for NaN or infinite scores in log_ratio(generator(z)), or pass initial_params."
         )
 
     def _sample_start(self, num_draws: int) -> Tensor:
@@ -264,7 +267,9 @@ class BatchKernel(MCMCKernel):
     def _check_initial(self, params: Params, chains: int | None) -> Tensor:
         target = self.target
         if set(params) != set(target.shapes):
-            raise ValueError(f"Expected initial_params for the sites {sorted(target.shapes)}; got {sorted(params)}.")
+            raise ValueError(
+                f"Expected initial_params for the sites {sorted(target.shapes)}; got {sorted(params)}."
+            )
         lead = () if chains is None else (chains,)
         for name, shape in target.shapes.items():
             value = params[name]

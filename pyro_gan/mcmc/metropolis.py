@@ -68,7 +68,12 @@ def metropolis(state: State, proposal: State, log_accept: Float[Tensor, " chain"
     log_accept = log_accept.masked_fill(invalid, -torch.inf)
     # An exponential variable is -log of a uniform one, without the uniform's chance of being exactly 0.
     accepted = log_accept > -torch.empty_like(log_accept).exponential_()
-    new = State(*(_select(accepted, after, before) for after, before in zip(proposal, state, strict=True)))
+    new = State(
+        z=torch.where(accepted.unsqueeze(-1), proposal.z, state.z),
+        potential=torch.where(accepted, proposal.potential, state.potential),
+        grad=_select(accepted.unsqueeze(-1), proposal.grad, state.grad),
+        log_weight=_select(accepted, proposal.log_weight, state.log_weight),
+    )
     return new, Info(
         accept_prob=log_accept.clamp(max=0.0).exp(),
         accepted=accepted,
@@ -81,4 +86,4 @@ def metropolis(state: State, proposal: State, log_accept: Float[Tensor, " chain"
 def _select(accepted: Tensor, after: Tensor | None, before: Tensor | None) -> Tensor | None:
     if after is None or before is None:
         return None
-    return torch.where(accepted if after.dim() == 1 else accepted.unsqueeze(-1), after, before)
+    return torch.where(accepted, after, before)

@@ -209,7 +209,9 @@ class VectorizedMCMC(AbstractMCMC):
                     bar.set_postfix(kernel.logging(), refresh=False)
                 if stage == "Sample":
                     # A thinned draw answers for the steps it stands for.
-                    diverging = kernel.info.diverging if diverging is None else diverging | kernel.info.diverging
+                    diverging = (
+                        kernel.info.diverging if diverging is None else diverging | kernel.info.diverging
+                    )
                     if (i + 1) % self.thin == 0:
                         self._keep(record, diverging)
                         diverging = None
@@ -253,7 +255,9 @@ class VectorizedMCMC(AbstractMCMC):
                 samples[name] = self.transforms[name].inv(value) if name in self.transforms else value
         self._samples, self.sample_stats = samples, stats
         if drawn < self.num_samples:
-            warnings.warn(f"Interrupted: kept {drawn} of {self.num_samples} draws of each chain.", stacklevel=5)
+            warnings.warn(
+                f"Interrupted: kept {drawn} of {self.num_samples} draws of each chain.", stacklevel=5
+            )
             self.num_samples = drawn
         if self.never_moved > 0:
             warnings.warn(

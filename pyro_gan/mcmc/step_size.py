@@ -48,7 +48,9 @@ class StepSize:
         # The scheme is pulled towards ten times the start: long steps are cheaper to find out about than short ones.
         # A mean over chains is far less noisy than one chain's coin, so we can damp more (gamma) and forget the start
         # sooner (kappa) than Stan's .05 and .75, which make HMC overshoot its stability limit again and again.
-        self._averaging = DualAveraging(math.log(10 * self.initial), gamma=0.1, kappa=0.6) if adapting else None
+        self._averaging = (
+            DualAveraging(math.log(10 * self.initial), gamma=0.1, kappa=0.6) if adapting else None
+        )
 
     def update(self, accept_prob: Float[Tensor, " chain"]) -> None:
         """Take one warmup step's acceptance probabilities into account."""

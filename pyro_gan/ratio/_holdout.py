@@ -79,7 +79,9 @@ def score_rows(critic: Critic, rows: Float[Tensor, "row *event"], name: str) -> 
     with torch.no_grad():
         scores = torch.cat([critic_scores(critic, chunk) for chunk in rows.split(CHUNK_SIZE)])
     if not scores.is_floating_point():
-        raise ValueError(f"Expected real-valued scores from the critic; got {scores.dtype}. Return floats, not classes.")
+        raise ValueError(
+            f"Expected real-valued scores from the critic; got {scores.dtype}. Return floats, not classes."
+        )
     if not torch.isfinite(scores).all():
         raise ValueError(
             f"Expected finite scores; the critic gave {int(torch.isnan(scores).sum())} NaN and "

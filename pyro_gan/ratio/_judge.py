@@ -150,9 +150,13 @@ def best_point(frontier: Sequence[FrontierPoint], min_ess_fraction: float) -> Fr
 
 
 def is_over(frontier: Sequence[FrontierPoint], min_ess_fraction: float, patience: int) -> bool:
-    """Say whether the overlap is gone for good, or the loss has stopped falling."""
+    """Say whether the overlap is gone for good, or the loss has stopped falling.
+
+    A random start may have little overlap too. While the loss is no better than a constant's, nothing is gone.
+    """
     last = frontier[-MAX_BELOW:]
-    if len(last) == MAX_BELOW and all(point.ess_fraction < min_ess_fraction for point in last):
+    gone = [point.ess_fraction < min_ess_fraction and point.log_loss < math.log(2) for point in last]
+    if len(last) == MAX_BELOW and all(gone):
         return True
     lowest = min(range(len(frontier)), key=lambda index: frontier[index].log_loss)
     return len(frontier) - 1 - lowest >= patience

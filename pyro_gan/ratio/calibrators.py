@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pyro_gan._frozen import check_eval
 from pyro_gan._typing import Critic
 from pyro_gan.ratio._holdout import balanced_indices, check_rows, score_rows
-from pyro_gan.ratio._maps import METHODS, Platt, TailGuard
+from pyro_gan.ratio._maps import GUARD_WIDTH, METHODS, Platt, TailGuard
 from pyro_gan.ratio.diagnostics import RatioReport, diagnose
 from pyro_gan.ratio.heads import LogRatio, critic_scores
 
@@ -22,8 +22,8 @@ __all__ = ["CalibratedLogRatio", "CalibrationReport", "Platt", "TailGuard", "cal
 #: Rows of each class that the fit needs, and that the verdict needs.
 MIN_PER_CLASS = 100
 
-#: Held-out generated points that must reach the automatic cap: a ratio beyond them is extrapolation.
-MIN_ABOVE_CAP = 20
+#: Held-out generated points that must reach the knee of the automatic guard: a ratio beyond them is extrapolation.
+MIN_ABOVE_KNEE = 20
 
 # Above this nothing is left to sample: an independence sampler would accept .2 % of its proposals.
 MAX_AUC = 0.999
@@ -142,8 +142,9 @@ def calibrate(
         method: The map: "platt", a line.
         holdout: Share of rows to judge by, strictly between 0 and 1.
         seed: Of the split, drawn from a generator of its own.
-        max_log_ratio: Cap of the tail guard, in nats. "auto" is the largest value that 20 held-out generated rows
-            reach; None switches the guard off.
+        max_log_ratio: Cap of the tail guard, in nats. "auto" leaves everything up to the largest value that 20
+            held-out generated rows reach as it is, and caps what lies beyond at one nat more; None switches the guard
+            off.
 
     Returns:
         The calibrated log ratio, a module; `print(result.report)` shows the verdict.
@@ -184,7 +185,7 @@ def calibrate(
     held_real = calibrated.calibrator(scores_real[:num_held])
     held_generated = calibrated.calibrator(scores_generated[:num_held])
     if isinstance(max_log_ratio, str):
-        cap: float | None = float(held_generated.topk(MIN_ABOVE_CAP).values[-1])
+        cap: float | None = float(held_generated.topk(MIN_ABOVE_KNEE).values[-1]) + GUARD_WIDTH
     else:
         cap = max_log_ratio
     calibrated.guard = TailGuard(cap).to(held_real)

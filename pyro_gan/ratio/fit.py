@@ -179,8 +179,8 @@ def _no_overlap(frontier: Sequence[FrontierPoint], min_ess_fraction: float) -> s
             "  step  log loss    AUC  ESS fraction",
             *rows,
             "Lower min_ess_fraction; or learn less, by a smaller network or learning rate, dropout or more weight "
-            "decay; or evaluate earlier, by a smaller eval_every. Where already the first ESS fraction is near 0, G "
-            "and the data hardly overlap, and no ratio will mend that.",
+            "decay; or evaluate earlier, by a smaller eval_every. Where all losses are above log 2 = 0.6931 nothing "
+            "was learnt: train longer, or at another learning rate.",
         ]
     )
 
@@ -210,8 +210,8 @@ def _check_data(data: Tensor, validation_fraction: float) -> int:
     """Return the number of rows to hold out, or raise."""
     if not isinstance(data, Tensor) or not data.is_floating_point() or data.dim() < 1:
         raise ValueError(
-            "Expected data as a tensor of floats, (draw, *event); got "
-            f"{getattr(data, 'dtype', type(data).__name__)} of shape {tuple(getattr(data, 'shape', ()))}. "
+            f"Expected data as a tensor of floats, (draw, *event); got a {type(data).__name__} of "
+            f"{getattr(data, 'dtype', 'no dtype')} and shape {tuple(getattr(data, 'shape', ()))}. "
             "Scale images as the generator does, for instance x.float() / 127.5 - 1."
         )
     num_held_out = round(validation_fraction * len(data))

@@ -50,6 +50,12 @@ def test_equal_sets_have_distance_zero_even_with_a_dead_feature() -> None:
     assert frechet_distance(x, y) == pytest.approx(9.0, abs=1e-5)
 
 
+def test_dependent_features_are_no_obstacle() -> None:
+    x = features(200, 3) @ torch.randn(3, 12, dtype=torch.float64)
+    assert frechet_distance(x, x) == pytest.approx(0.0, abs=1e-4)
+    assert frechet_distance(x, x + 1) == pytest.approx(12.0, abs=1e-4)
+
+
 def test_float32_far_from_the_origin_keeps_its_digits() -> None:
     x = features(500, 4).float()
     offset = 4096.0

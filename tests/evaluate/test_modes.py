@@ -22,6 +22,12 @@ def test_assignment_stops_at_the_radius() -> None:
     assert assign_modes(x, MEANS, sd=0.2).tolist() == [0, 0, 1, 0, 2]
 
 
+def test_assignment_keeps_its_digits_far_from_the_origin() -> None:
+    means = MEANS + 1000
+    assert assign_modes(means + 0.19, means, sd=0.07).tolist() == [0, 1, 2]
+    assert assign_modes(means + 0.21, means, sd=0.07).tolist() == [3, 3, 3]
+
+
 def test_report_by_hand() -> None:
     x = torch.tensor([[0.1, 0.0], [-0.1, 0.0], [1.0, 0.2], [1.0, 0.0], [0.0, 1.1], [5.0, 5.0]])
     report = mode_report(x, MEANS, sd=0.1)

@@ -40,16 +40,22 @@ def affine() -> tuple[LatentPosterior, toys.Toy]:
     return LatentPosterior(toy.generator, toy.log_ratio, toy.prior), toy
 
 
-def assert_moments(chains: Tensor, toy: toys.Toy, what: str, max_relative_se: float | None = MAX_RELATIVE_SE) -> None:
+def assert_moments(
+    chains: Tensor, toy: toys.Toy, what: str, max_relative_se: float | None = MAX_RELATIVE_SE
+) -> None:
     mean = toy.posterior.mean
     assert_chain_mean(chains, mean, f"{what} mean")
-    assert_chain_sd(chains, toy.posterior.variance.sqrt(), mean, f"{what} sd", max_relative_se=max_relative_se)
+    assert_chain_sd(
+        chains, toy.posterior.variance.sqrt(), mean, f"{what} sd", max_relative_se=max_relative_se
+    )
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_affine_posterior_under_our_runner(kernel: str) -> None:
     gan, toy = affine()
-    mcmc = VectorizedMCMC(KERNELS[kernel](gan), NUM_SAMPLES[kernel], WARMUP, num_chains=NUM_CHAINS, disable_progbar=True)
+    mcmc = VectorizedMCMC(
+        KERNELS[kernel](gan), NUM_SAMPLES[kernel], WARMUP, num_chains=NUM_CHAINS, disable_progbar=True
+    )
     mcmc.run()
     assert mcmc.never_moved == 0
     assert_moments(mcmc.get_samples(group_by_chain=True)["z"], toy, kernel)
@@ -59,7 +65,9 @@ def test_affine_posterior_under_our_runner(kernel: str) -> None:
 @pytest.mark.filterwarnings("ignore:A kernel with num_chains")
 def test_affine_posterior_under_pyros_runner(kernel: str) -> None:
     gan, toy = affine()
-    mcmc = MCMC(KERNELS[kernel](gan, num_chains=NUM_CHAINS), NUM_SAMPLES[kernel], WARMUP, disable_progbar=True)
+    mcmc = MCMC(
+        KERNELS[kernel](gan, num_chains=NUM_CHAINS), NUM_SAMPLES[kernel], WARMUP, disable_progbar=True
+    )
     mcmc.run()
     assert_moments(mcmc.get_samples()["z"].transpose(0, 1), toy, kernel)
 
@@ -113,7 +121,9 @@ def test_one_chain_under_pyro(kernel: str) -> None:
 def test_bounded_latents_agree_with_quadrature(kernel: str) -> None:
     gan = uniform_latents()
     model = LatentPosterior(gan.generator, gan.log_ratio, gan.prior)
-    mcmc = VectorizedMCMC(KERNELS[kernel](model), NUM_SAMPLES[kernel], WARMUP, num_chains=NUM_CHAINS, disable_progbar=True)
+    mcmc = VectorizedMCMC(
+        KERNELS[kernel](model), NUM_SAMPLES[kernel], WARMUP, num_chains=NUM_CHAINS, disable_progbar=True
+    )
     mcmc.run()
     z = mcmc.get_samples(group_by_chain=True)["z"]
     assert (z.abs() <= 1).all()

@@ -16,7 +16,11 @@ from torch import Tensor
 from pyro_gan import LatentPosterior, VectorizedMCMC, toys
 from pyro_gan.mcmc import MALA, BatchHMC, BatchKernel, IndependenceMH
 
-KERNELS: dict[str, Callable[..., BatchKernel]] = {"IndependenceMH": IndependenceMH, "MALA": MALA, "BatchHMC": BatchHMC}
+KERNELS: dict[str, Callable[..., BatchKernel]] = {
+    "IndependenceMH": IndependenceMH,
+    "MALA": MALA,
+    "BatchHMC": BatchHMC,
+}
 STEPPED = {name: KERNELS[name] for name in ("MALA", "BatchHMC")}
 
 
@@ -76,7 +80,9 @@ def test_one_chain_under_pyro(kernel_class) -> None:
 def test_sequential_chains_under_pyro_start_apart(kernel_class) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        mcmc = MCMC(kernel_class(posterior()), num_samples=5, warmup_steps=0, num_chains=3, disable_progbar=True)
+        mcmc = MCMC(
+            kernel_class(posterior()), num_samples=5, warmup_steps=0, num_chains=3, disable_progbar=True
+        )
         mcmc.run()
     z = mcmc.get_samples(group_by_chain=True)["z"]
     assert z.shape == (3, 5, 2)
@@ -215,7 +221,11 @@ def test_adaptation_meets_its_target_and_stops(stepped_class) -> None:
     kernel = stepped_class(posterior(), step_size=1e-3)
     sizes = []
     mcmc = quiet(
-        kernel, num_samples=100, warmup_steps=200, num_chains=200, hook_fn=lambda k, p, s, i: sizes.append(float(k.step_size))
+        kernel,
+        num_samples=100,
+        warmup_steps=200,
+        num_chains=200,
+        hook_fn=lambda k, p, s, i: sizes.append(float(k.step_size)),
     )
     mcmc.run()
     assert len(set(sizes[:199])) > 100 and len(set(sizes[200:])) == 1
@@ -256,7 +266,13 @@ def test_runs_again_and_reproduces_from_a_seed(kernel_class, seed) -> None:
 
 def test_bad_numbers_raise(kernel_class) -> None:
     gan = posterior()
-    for options in ({"num_chains": 0}, {"num_samples": 0}, {"warmup_steps": -1}, {"thin": 0}, {"mp_context": "fork"}):
+    for options in (
+        {"num_chains": 0},
+        {"num_samples": 0},
+        {"warmup_steps": -1},
+        {"thin": 0},
+        {"mp_context": "fork"},
+    ):
         with pytest.raises(ValueError, match=next(iter(options))):
             quiet(kernel_class(gan), **{"num_samples": 3, "num_chains": 2, **options})
     with pytest.raises(ValueError, match="num_chains"):

@@ -26,7 +26,10 @@ NUM_CHAINS = 20_000
 KERNELS: dict[str, Callable[..., BatchKernel]] = {
     "IndependenceMH": IndependenceMH,
     **{f"MALA {size}": lambda model, size=size: MALA(model, step_size=size) for size in (0.05, 0.4, 1.5)},
-    **{f"BatchHMC {size}": lambda model, size=size: BatchHMC(model, step_size=size) for size in (0.03, 0.15, 0.4)},
+    **{
+        f"BatchHMC {size}": lambda model, size=size: BatchHMC(model, step_size=size)
+        for size in (0.03, 0.15, 0.4)
+    },
 }
 
 
@@ -76,7 +79,12 @@ FLAWED: dict[str, Callable[..., BatchKernel]] = {
 
 def one_step(kernel: BatchKernel, z: Tensor) -> Tensor:
     mcmc = VectorizedMCMC(
-        kernel, num_samples=1, warmup_steps=0, num_chains=len(z), initial_params={"z": z}, disable_progbar=True
+        kernel,
+        num_samples=1,
+        warmup_steps=0,
+        num_chains=len(z),
+        initial_params={"z": z},
+        disable_progbar=True,
     )
     mcmc.run()
     return mcmc.get_samples()["z"]

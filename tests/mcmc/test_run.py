@@ -18,7 +18,9 @@ def posterior() -> LatentPosterior:
 
 
 def run(num_chains: int = 12, num_samples: int = 40, **kwargs) -> VectorizedMCMC:
-    mcmc = VectorizedMCMC(MALA(posterior()), num_samples, num_chains=num_chains, disable_progbar=True, **kwargs)
+    mcmc = VectorizedMCMC(
+        MALA(posterior()), num_samples, num_chains=num_chains, disable_progbar=True, **kwargs
+    )
     mcmc.run()
     return mcmc
 
@@ -48,7 +50,9 @@ def test_chain_keys_sort_as_chains() -> None:
 
 def test_thinning_keeps_every_so_manyth_step() -> None:
     steps: list[Tensor] = []
-    mcmc = run(num_chains=3, num_samples=4, warmup_steps=2, thin=5, hook_fn=lambda k, p, s, i: steps.append(p["z"]))
+    mcmc = run(
+        num_chains=3, num_samples=4, warmup_steps=2, thin=5, hook_fn=lambda k, p, s, i: steps.append(p["z"])
+    )
     assert len(steps) == 2 + 20
     kept = torch.stack([steps[2 + 5 * (i + 1) - 1] for i in range(4)], dim=1)
     torch.testing.assert_close(mcmc.get_samples(group_by_chain=True)["z"], kept)

@@ -132,6 +132,19 @@ def test_huge_log_ratios_stay_in_logs() -> None:
     assert report.tail.pareto_k > 0.7
 
 
+def test_few_against_many_with_a_heavy_tail() -> None:
+    """Where a full Newton step overshoots for good; at the optimum the residuals are orthogonal to 1 and score."""
+    real, generated = (
+        (torch.special.ndtri((torch.arange(n).double() + 0.5) / n) + shift) ** 3
+        for n, shift in ((8, 2), (1000, 0))
+    )
+    report = diagnose(real, generated)
+    score = torch.cat([real, generated])
+    p = torch.sigmoid(report.slope * score + report.intercept + math.log(8 / 1000))
+    assert float(p.sum()) == pytest.approx(8)
+    assert float((p * score).sum()) == pytest.approx(float(real.sum()))
+
+
 def test_one_outlier_does_not_stop_the_fit() -> None:
     real, generated = exact_scores(5000, 5000)
     report = diagnose(torch.cat([real, torch.tensor([1e8])]), generated)

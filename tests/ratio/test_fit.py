@@ -23,6 +23,7 @@ class Quadratic(nn.Module):
     def __init__(self):
         super().__init__()
         self.linear = nn.Linear(2, 1)
+        nn.init.zeros_(self.linear.weight)  # a random curvature could leave no overlap to begin with
 
     def forward(self, x):
         return self.linear(torch.cat([x, x.square()], 1))
@@ -50,20 +51,213 @@ def noisy_simulator(z):
     return 0.6 * z + 0.8 * torch.randn_like(z)
 
 
+class Crash(Exception):
+    """The power goes."""
+
+
+class Breaking(nn.Module):
+    """A generator that fails at its given call."""
+
+    def __init__(self, at=math.inf):
+        super().__init__()
+        self.calls, self.at = 0, at
+
+    def forward(self, z):
+        self.calls += 1
+        if self.calls == self.at:
+            raise Crash
+        return z
+
+
 @pytest.mark.parametrize("objective", [Bernoulli(), Bernoulli(class_prior=0.2)], ids=repr)
 @pytest.mark.parametrize("generator", [nn.Identity(), noisy_simulator], ids=["module", "simulator"])
 def test_recovers_a_ratio_in_closed_form(objective, generator):
     log_ratio = fit(
-        normal(100_000, 0.7, 0.8),
+        normal(50_000, 0.7, 0.8),
         generator=generator,
         objective=objective,
-        num_steps=600,
+        num_steps=400,
         batch_size=512,
-        num_validation_draws=10_000,
+        num_validation_draws=5000,
+        eval_every=40,
         optimizer=partial(Adam, lr=0.05),
     )
     x = torch.linspace(-1.5, 2.5, 81)[:, None]
     exact = (Normal(0.7, 0.8).log_prob(x) - Normal(0.0, 1.0).log_prob(x)).squeeze(1)
-    # Over 40 seeds the root mean square error was .025 +- .01, its largest value .05.
-    assert (log_ratio(x) - exact).square().mean().sqrt() < 0.1
-    assert log_ratio.report.n_real == log_ratio.report.n_generated == 10_000
+    # Over 20 seeds of each objective this was .03 (root mean square), .084 at most.
+    assert (log_ratio(x) - exact).square().mean().sqrt() < 0.15
+    assert log_ratio.report.n_real == log_ratio.report.n_generated == 5000
+
+
+def test_report_and_frontier_are_of_the_state_returned():
+    network = mlp()
+    log_ratio = fit(network=network, num_steps=90, optimizer=partial(Adam, lr=0.01))
+    assert [point.step for point in log_ratio.frontier] == [20, 40, 60, 80, 90]
+    best = best_point(log_ratio.frontier, 0.1)
+    report = log_ratio.report
+    assert (best.auc, best.ess_fraction) == (report.auc, report.tail.ess_fraction)
+    assert log_ratio.critic is network
+    assert not any(module.training for module in log_ratio.modules())
+    assert report.n_real == 200 and report.n_generated == 1000
+
+
+def test_keeps_the_best_state_that_leaves_enough_overlap():
+    data = normal(4000, 2.0, 1.0)  # the exact ratio leaves exp(-4) = .018
+    options = dict(num_steps=400, eval_every=10, optimizer=partial(Adam, lr=0.03), patience=100)
+    # A slope from zero: overlap begins at 1, and falls as the ratio is learnt.
+    networks = [nn.Linear(1, 1), nn.Linear(1, 1)]
+    for network in networks:
+        nn.init.zeros_(network.weight)
+    kept = fit(data, networks[0], min_ess_fraction=0.3, **options)
+    points = kept.frontier
+    assert kept.report.tail.ess_fraction >= 0.3
+    assert kept.report.auc == best_point(points, 0.3).auc
+    assert all(point.ess_fraction < 0.3 for point in points[-3:]) and points[-1].step < 400
+    free = fit(data, networks[1], min_ess_fraction=0.0, **options)
+    assert free.report.tail.ess_fraction < 0.15
+    assert min(point.log_loss for point in free.frontier) < best_point(points, 0.3).log_loss
+
+
+def test_when_it_ends():
+    def frontier(*figures):
+        return [FrontierPoint(index, loss, 0.7, ess) for index, (loss, ess) in enumerate(figures)]
+
+    falling = [(0.6, 0.5), (0.5, 0.3), (0.4, 0.05), (0.3, 0.04)]
+    assert not is_over(frontier(*falling), 0.1, 9)
+    assert is_over(frontier(*falling, (0.2, 0.03)), 0.1, 9)
+    assert not is_over(frontier(*falling, (0.2, 0.2)), 0.1, 9)
+    assert not is_over(frontier(*[(0.8, 0.01)] * 4), 0.1, 9)  # it has learnt nothing yet
+    flat = [(0.6, 0.5), (0.5, 0.5), (0.51, 0.5), (0.52, 0.5)]
+    assert is_over(frontier(*flat), 0.1, 2) and not is_over(frontier(*flat), 0.1, 3)
+    assert best_point(frontier(*falling), 0.1) == (1, 0.5, 0.7, 0.3)
+    assert best_point(frontier(*falling), 0.6) is None
+
+
+def test_no_overlap_raises_and_shows_the_frontier():
+    with pytest.raises(
+        RuntimeError, match=r"min_ess_fraction=0.9(.|\n)*20 +0\.\d+ (.|\n)*Lower min_ess_fraction"
+    ):
+        fit(normal(2000, 4.0, 0.5), min_ess_fraction=0.9, optimizer=partial(Adam, lr=0.3))
+
+
+def test_a_broken_run_goes_on_to_the_same_bits(tmp_path):
+    path = tmp_path / "fit.pt"
+    data = normal(2000, 1.0, 1.0)
+    options = dict(num_steps=100, optimizer=partial(AdamW, lr=0.01))
+    state = torch.get_rng_state()
+    whole = fit(data, mlp(), Breaking(), **options)
+    torch.set_rng_state(state)
+    for at in (40, 75):  # some draws first serve the checks and the held-out set
+        with pytest.raises(Crash):
+            fit(data, mlp(), Breaking(at), checkpoint=path, **options)
+    resumed = fit(data, mlp(), Breaking(), checkpoint=path, **options)
+    assert resumed.frontier == whole.frontier
+    for name, value in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], value), name
+    done = Breaking()
+    again = fit(
+        data, mlp(), done, checkpoint=path, **options
+    )  # a run at its end: no training, the same answer
+    assert done.calls < 10 and again.frontier == whole.frontier and again.report.auc == whole.report.auc
+
+
+def test_a_checkpoint_of_another_run_raises(tmp_path):
+    path = tmp_path / "fit.pt"
+    data = normal(2000, 1.0, 1.0)
+    fit(data, checkpoint=path)
+    cases = {
+        "num_steps 60; got 80": dict(num_steps=80),
+        "min_ess_fraction 0.1; got 0.2": dict(min_ess_fraction=0.2),
+        "objective Bernoulli.*0.5.*; got": dict(objective=Bernoulli(0.4)),
+        "data of shape": dict(data=data[:1999]),
+        "other data": dict(data=data + 0.01),
+        "other data, another generator": dict(generator=lambda z: z + 0.01),
+        "critic.module": dict(network=mlp()),
+        "critic.optimizer": dict(optimizer=partial(SGD, lr=0.1)),
+    }
+    for message, changes in cases.items():
+        with pytest.raises(ValueError, match=message):
+            fit(**dict(data=data, checkpoint=path) | changes)
+
+
+def test_batch_norm_sees_both_classes_at_once():
+    # If it saw them apart it would subtract what tells them apart.
+    network = nn.Sequential(nn.BatchNorm1d(1, affine=False), nn.Linear(1, 1))
+    options = dict(num_steps=150, eval_every=150, min_ess_fraction=0.0, optimizer=partial(Adam, lr=0.1))
+    log_ratio = fit(normal(4000, 2.0, 1.0), network, **options)
+    assert log_ratio.frontier[-1].log_loss < 0.5  # .35 for the exact ratio, .69 for none
+
+
+def test_the_generator_is_left_alone():
+    generator = nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1)).eval()
+    before = {name: value.clone() for name, value in generator.state_dict().items()}
+    fit(generator=generator)
+    assert all(torch.equal(value, before[name]) for name, value in generator.state_dict().items())
+    assert all(p.grad is None and p.requires_grad for p in generator.parameters())
+
+
+def test_follows_the_dtype():
+    prior = Normal(torch.zeros(1, dtype=torch.float64), 1.0).to_event(1)
+    log_ratio = fit(normal(2000, 1.0, 1.0).double(), Quadratic().double(), prior=prior, min_ess_fraction=0.0)
+    assert log_ratio(torch.zeros(2, 1, dtype=torch.float64)).dtype == torch.float64
+
+
+def test_nothing_untrained_is_needed_of_the_default_settings():
+    log_ratio = fit_log_ratio(
+        nn.Identity(), PRIOR, normal(1000, 1.0, 1.0), nn.Linear(1, 1), num_steps=40, progress=False
+    )
+    assert [point.step for point in log_ratio.frontier] == [40]
+
+
+def test_what_does_not_fit_raises():
+    data = normal(2000, 1.0, 1.0)
+    nan = data.clone()
+    nan[3] = math.nan
+    wide = Normal(0.0, 1.0).expand([3]).to_event(1)
+    cases = {
+        "not a log density ratio": dict(objective=Wasserstein()),
+        r"min_ess_fraction in \[0, 1\); got 1": dict(min_ess_fraction=1.0),
+        r"min_ess_fraction in \[0, 1\); got -0.1": dict(min_ess_fraction=-0.1),
+        "validation_fraction strictly between 0 and 1; got 0": dict(validation_fraction=0.0),
+        "num_steps of at least 1": dict(num_steps=0),
+        "batch_size of at least 1": dict(batch_size=0),
+        "eval_every of at least 1": dict(eval_every=0),
+        "patience of at least 1": dict(patience=0),
+        "num_validation_draws of at least 50": dict(num_validation_draws=10),
+        "at least 50 rows to hold out .* give 10 and 90": dict(data=data[:100]),
+        "at least 50 rows .* give 1960 and 40": dict(validation_fraction=0.98),
+        "finite real data": dict(data=nan),
+        "tensor of floats.*got a Tensor of torch.uint8": dict(data=data.to(torch.uint8)),
+        "tensor of floats.*got a ndarray of float32": dict(data=data.numpy()),
+        r"The network cannot be run on data of shape \(2, 3\)": dict(data=data.expand(-1, 3), prior=wide),
+        r"Expected a critic output of shape \(2,\)": dict(network=nn.Linear(1, 2)),
+        "network and data of one dtype.*float32 on cpu and torch.float64": dict(data=data.double()),
+        "no parameters|parameters that require": dict(network=nn.Identity()),
+        "network and data of one dtype and device.*meta": dict(network=Quadratic().to("meta")),
+        r"generated data of shape \(2, 1\).*\(2, 3\)": dict(prior=wide),
+        r"generated data of shape \(2, 1\).*\(1,\)": dict(generator=lambda z: z.mean(0)),
+        "a tensor from the generator; got tuple": dict(generator=lambda z: (z, z)),
+        "generator's dtype and device, torch.float64": dict(generator=lambda z: z.double()),
+        "generator's dtype and device.*meta": dict(generator=lambda z: z.to("meta")),
+        "cannot be run on draws of the prior": dict(generator=nn.Linear(2, 1)),
+        "generator in evaluation mode; got its BatchNorm1d": dict(generator=nn.BatchNorm1d(1)),
+        "finite generated data": dict(generator=lambda z: z / 0.0),
+        "there is no .*missing": dict(checkpoint="missing/fit.pt"),
+        "drives another optimiser": dict(
+            scheduler=lambda _: torch.optim.lr_scheduler.ConstantLR(SGD([torch.zeros(1)], lr=1.0))
+        ),
+    }
+    for message, changes in cases.items():
+        with pytest.raises(ValueError, match=message):
+            fit(**dict(data=data) | changes)
+
+
+def test_a_generator_that_turns_nan_stops_the_run():
+    calls = []
+
+    def generator(z):
+        calls.append(len(z))
+        return z if len(calls) < 20 else z * math.nan
+
+    with pytest.raises(NonFiniteLoss, match="'critic' has loss nan .* at step"):
+        fit(generator=generator)
