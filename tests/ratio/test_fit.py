@@ -188,10 +188,24 @@ def test_batch_norm_sees_both_classes_at_once():
     assert log_ratio.frontier[-1].log_loss < 0.5  # .35 for the exact ratio, .69 for none
 
 
+def test_rows_held_out_are_never_trained_on():
+    # Nothing tells data from draws but memory, and a critic of this width remembers 100 rows.
+    prior = Normal(0.0, 1.0).expand([20]).to_event(1)
+    network = nn.Sequential(nn.Linear(20, 128), nn.SiLU(), nn.Linear(128, 1))
+    options = dict(
+        num_steps=150, validation_fraction=0.5, min_ess_fraction=0.0, optimizer=partial(Adam, lr=0.01)
+    )
+    log_ratio = fit(torch.randn(200, 20), network, prior=prior, **options)
+    assert log_ratio.frontier[-1].log_loss > math.log(2)
+
+
 def test_the_generator_is_left_alone():
     generator = nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1)).eval()
     before = {name: value.clone() for name, value in generator.state_dict().items()}
+    modes = []
+    generator.register_forward_hook(lambda *_: modes.append(torch.is_grad_enabled()))
     fit(generator=generator)
+    assert modes and not any(modes)
     assert all(torch.equal(value, before[name]) for name, value in generator.state_dict().items())
     assert all(p.grad is None and p.requires_grad for p in generator.parameters())
 

@@ -1,0 +1,122 @@
+"""Truth by importance resampling, chains beside it, and the figures that every set of outputs is judged by."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from pyro_gan import ImportanceResampler, LatentPosterior, VectorizedMCMC
+from pyro_gan.mcmc import BatchKernel
+from pyro_gan.weights import WeightTail
+from tests.statistics import NUM_SE
+
+__all__ = ["Estimates", "Run", "agrees", "chains", "resample", "truth"]
+
+NUM_OUTPUTS = 10_000
+TRUTH_RUNS, TRUTH_DRAWS = 10, 1_000_000
+
+# Maps data to named statistics, one vector or number each, with standard errors for independent data.
+Statistics = Callable[[Tensor], dict[str, tuple[Tensor, Tensor]]]
+
+
+class Run(NamedTuple):
+    """Outputs of a sampler with their log ratios, and by how much their errors exceed those of independent draws."""
+
+    x: Tensor
+    log_ratio: Tensor
+    design_effect: float
+
+
+class Estimates(NamedTuple):
+    """Statistics with standard errors, by name."""
+
+    values: dict[str, tuple[Tensor, Tensor]]
+    tail: WeightTail
+
+
+def resample(gan: LatentPosterior, num_draws: int) -> tuple[Run, WeightTail]:
+    """Resample 10 000 outputs from prior draws."""
+    result = ImportanceResampler(gan)(NUM_OUTPUTS, num_draws)
+    # Outputs err as a sample of outputs does, and as the weighted draws they were taken from do.
+    effect = 1 + NUM_OUTPUTS / result.report.tail.ess
+    return Run(gan.decode(result.samples[gan.site]), result.log_ratio, effect), result.report.tail
+
+
+def truth(gan: LatentPosterior, statistics: Statistics) -> Estimates:
+    """Repeat a resampling of a million prior draws ten times; the error is that of the mean of ten."""
+    runs = []
+    for _ in range(TRUTH_RUNS):
+        run, tail = resample(gan, TRUTH_DRAWS)
+        runs.append({name: value for name, (value, _) in estimate(run, statistics).items()})
+    values = {}
+    for name in runs[0]:
+        stacked = torch.stack([run[name] for run in runs])
+        values[name] = (stacked.mean(0), stacked.std(0) / math.sqrt(TRUTH_RUNS))
+    return Estimates(values, tail)
+
+
+def chains(
+    kernel: BatchKernel, gan: LatentPosterior, *, num_chains: int, warmup_steps: int, thin: int
+) -> tuple[Run, VectorizedMCMC]:
+    """Run chains to 10 000 outputs, and measure how alike a chain's outputs are."""
+    draws = NUM_OUTPUTS // num_chains
+    mcmc = VectorizedMCMC(kernel, draws, warmup_steps, num_chains=num_chains, thin=thin, disable_progbar=True)
+    mcmc.run()
+    log_ratio = mcmc.sample_stats["log_ratio"].double()
+    effect = float(draws * log_ratio.mean(1).var() / log_ratio.var())
+    return Run(gan.decode(mcmc.get_samples()[gan.site]), log_ratio.flatten(), max(effect, 1.0)), mcmc
+
+
+def estimate(run: Run, statistics: Statistics) -> dict[str, tuple[Tensor, Tensor]]:
+    """Estimate the mean log ratio and the statistics of a run's outputs, errors widened by its design effect."""
+    log_ratio = run.log_ratio.double()
+    values = {
+        "mean log r": (log_ratio.mean(), log_ratio.std() / math.sqrt(len(log_ratio))),
+        **statistics(run.x),
+    }
+    widen = math.sqrt(run.design_effect)
+    return {name: (value.double(), widen * se.double()) for name, (value, se) in values.items()}
+
+
+def agrees(ours: dict[str, tuple[Tensor, Tensor]], truth: Estimates) -> dict[str, float]:
+    """Return the largest gap to the truth of every statistic, in combined standard errors."""
+    gaps = {}
+    for name, (value, se) in ours.items():
+        true, true_se = truth.values[name]
+        gaps[name] = float(
+            ((value - true).abs() / (se.square() + true_se.square()).sqrt().clamp(min=1e-12)).max()
+        )
+    return gaps
+
+
+def worst_r_hat(mcmc: VectorizedMCMC) -> float:
+    """Return the largest split R-hat over latents and log ratio."""
+    from pyro.ops.stats import split_gelman_rubin
+
+    r_hats = [mcmc.diagnostics()[name]["r_hat"].max() for name in mcmc.get_samples()]
+    return float(torch.stack([*r_hats, split_gelman_rubin(mcmc.sample_stats["log_ratio"])]).max())
+
+
+def assert_agrees(gaps: dict[str, float], what: str) -> None:
+    """Assert that no statistic is off by more than the stated number of combined standard errors."""
+    for name, gap in gaps.items():
+        assert gap <= NUM_SE, f"{what}: {name} is {gap:.1f} combined standard errors from the truth"
+
+
+def shares(counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the shares of categories with their binomial errors (never 0: an empty class may have been unlucky)."""
+    total = counts.sum()
+    share = counts.double() / total
+    floor = (counts.double() + 1) / (total + 2)
+    return share, (floor * (1 - floor) / total).sqrt()
+
+
+def short(values: dict[str, tuple[Tensor, Tensor]]) -> dict[str, Any]:
+    """Return statistics as plain numbers to record."""
+    return {
+        name: [round(v, 5) for v in torch.atleast_1d(value).tolist()] for name, (value, _) in values.items()
+    }
