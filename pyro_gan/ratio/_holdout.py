@@ -93,8 +93,8 @@ def score_rows(critic: Critic, rows: Float[Tensor, "row *event"], name: str) -> 
 
 def balanced_indices(
     num_real: int, num_generated: int, *, holdout: float, seed: int, minimum: int
-) -> tuple[Int[Tensor, " row"], Int[Tensor, " row"], int]:
-    """Choose rows at random, equally many of each class, and say how many of them are held out.
+) -> tuple[Int[Tensor, " real"], Int[Tensor, " generated"], int, int]:
+    """Shuffle the rows of both classes, and say how many of each to use and how many of those are held out.
 
     Args:
         num_real: Rows to choose from in one class.
@@ -104,7 +104,8 @@ def balanced_indices(
         minimum: Rows that each class must have on each side.
 
     Returns:
-        Row indices of each class, in random order, and the number of them, from the front, that are held out.
+        Row indices of each class in random order; how many of each, from the front, balance the classes; and how many
+        of those, from the front, are held out.
 
     Raises:
         ValueError: if the share is out of range or a side gets fewer than the minimum.
@@ -121,8 +122,8 @@ def balanced_indices(
             f"{num_generated} generated rows give {number - held} and {held}. Generate or collect more."
         )
     generator = torch.Generator().manual_seed(seed)
-    real, generated = (torch.randperm(n, generator=generator)[:number] for n in (num_real, num_generated))
-    return real, generated, held
+    real, generated = (torch.randperm(n, generator=generator) for n in (num_real, num_generated))
+    return real, generated, number, held
 
 
 def _check_overlap(real: Tensor, generated: Tensor) -> None:

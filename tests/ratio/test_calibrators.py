@@ -119,10 +119,17 @@ def test_a_heavy_tail_is_named_and_capped() -> None:
 def test_the_automatic_knee_is_reached_by_twenty_held_out_rows() -> None:
     real, generated = scores(2000)
     log_ratio = calibrate(times(3.0), real, generated, seed=5)
-    _, order, num_held = balanced_indices(2000, 2000, holdout=0.5, seed=5, minimum=100)
+    _, order, _, num_held = balanced_indices(2000, 2000, holdout=0.5, seed=5, minimum=100)
     held = log_ratio.calibrator(3.0 * generated[order[:num_held], 0])
     assert int((held >= log_ratio.guard.knee).sum()) == MIN_ABOVE_KNEE
     assert float(log_ratio.guard.cap) == report_of(log_ratio).cap
+
+
+def test_spare_generated_rows_push_the_knee_out() -> None:
+    real, generated = scores(40_000)
+    few, many = (calibrate(times(1.0), real[:2000], generated[:number], seed=5) for number in (2000, 40_000))
+    assert float(many.guard.knee) > float(few.guard.knee) + 0.5
+    assert report_of(many).num_unused == 38_000 and report_of(many).after.n_generated == 1000
 
 
 def test_a_cap_of_ones_own() -> None:
@@ -208,9 +215,9 @@ def test_classes_are_balanced_and_halves_are_disjoint() -> None:
     report = report_of(calibrate(times(1.0), real, generated[:1000], holdout=0.3))
     assert (report.num_fit, report.num_held_out, report.num_unused) == (700, 300, 2000)
     assert report.after.n_real == report.after.n_generated == 300
-    index, other, held = balanced_indices(3000, 1000, holdout=0.3, seed=0, minimum=100)
-    assert held == 300 and len(index) == len(other) == 1000
-    assert len(index.unique()) == len(other.unique()) == 1000 and index.max() > 1000
+    index, other, number, held = balanced_indices(3000, 1000, holdout=0.3, seed=0, minimum=100)
+    assert held == 300 and number == 1000
+    assert len(index.unique()) == 3000 and len(other.unique()) == 1000 and index[:1000].max() > 1000
 
 
 def test_the_split_follows_its_seed_and_leaves_torch_alone(small: tuple[Tensor, Tensor]) -> None:
