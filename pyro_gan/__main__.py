@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     parser = argparse.ArgumentParser(prog="python -m pyro_gan", description="Trained GANs as Pyro models.")
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(required=True, metavar="command")
+    commands = parser.add_subparsers(required=True, dest="command")
     command = commands.add_parser(
         "demo",
         help="train a small GAN on real handwritten digits, and resample it",

@@ -52,15 +52,15 @@ class ImportanceResampler:
     """Draws from the prior, weighs by the ratio, resamples: no chain, no warmup, no mode to be stuck in.
 
     The baseline that a chain must beat at equal cost, and with many draws the truth that chains are compared with.
-    Weights are Pareto-smoothed and resampling is systematic: an output's expected number of copies is exactly its
-    share of the weight.
+    Weights are Pareto-smoothed and resampling is systematic: a draw is copied `num_outputs` times its share of the
+    weight, rounded up or down, and on average exactly that.
 
     Args:
         posterior: A model with a batched potential, such as `LatentPosterior`.
         min_ess: Refuse to resample from fewer effective draws than this.
 
     Raises:
-        ValueError: if `min_ess` is under 1.
+        ValueError: if the model has no batched potential, or `min_ess` is under 1.
 
     References:
         Pareto Smoothed Importance Sampling, Vehtari et al., 2024, https://arxiv.org/abs/1507.02646;
@@ -75,7 +75,12 @@ class ImportanceResampler:
     """
 
     def __init__(self, posterior: BatchedPotential, *, min_ess: float = 100.0) -> None:
-        if min_ess < 1:
+        if not isinstance(posterior, BatchedPotential):
+            raise ValueError(
+                "Expected a model that says what is prior and what is weight, such as LatentPosterior; got "
+                f"{posterior!r}."
+            )
+        if not min_ess >= 1:  # NaN would refuse nothing
             raise ValueError(f"Expected min_ess of at least 1; got {min_ess}.")
         self.posterior = posterior
         self.min_ess = min_ess
@@ -123,10 +128,12 @@ class ImportanceResampler:
 
 def _systematic(log_weights: Float[Tensor, " draw"], num_outputs: int) -> Tensor:
     """Return indices of draws, each copied its share of the weight rounded up or down, in random order."""
-    # In single precision the running sum of a million weights is off by more than a weight.
-    cumulative = torch.softmax(log_weights.double(), 0).cumsum(0)
-    offset = torch.rand((), dtype=torch.float64, device=log_weights.device)
-    points = (torch.arange(num_outputs, device=log_weights.device) + offset) / num_outputs
-    chosen = torch.searchsorted(cumulative / cumulative[-1], points).clamp(max=len(log_weights) - 1)
+    # In single precision the running sum of a million weights is off by more than a weight. Not every accelerator has
+    # another; the CPU does.
+    cumulative = torch.softmax(log_weights.to("cpu", torch.float64), 0).cumsum(0)
+    points = (torch.arange(num_outputs) + torch.rand((), dtype=torch.float64)) / num_outputs
+    # A draw owns the points from the sum before it up to but without its own: one of no weight owns none.
+    chosen = torch.searchsorted(cumulative / cumulative[-1], points, right=True)
+    chosen = chosen.clamp(max=len(log_weights) - 1)
     # Sorted by draw the copies of one lie side by side; whoever takes the first hundred should not get few.
-    return chosen[torch.randperm(num_outputs, device=chosen.device)]
+    return chosen[torch.randperm(num_outputs)].to(log_weights.device)

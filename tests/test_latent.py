@@ -14,7 +14,7 @@ from pyro.infer.mcmc.util import initialize_model
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
-from pyro_gan import LatentPosterior, LogRatio, toys
+from pyro_gan import LatentPosterior, LogRatio, calibrate, toys
 from pyro_gan.objectives import Bernoulli
 
 DIM, EVENT = 3, 5
@@ -304,6 +304,23 @@ def test_check_names_a_heavy_tail_and_passes_a_light_one() -> None:
     assert tail.ess_fraction == pytest.approx(torch.exp(torch.tensor(-(delta**2))).item(), rel=0.2)
     with pytest.warns(UserWarning, match="heavy tail"):
         LatentPosterior(toy.generator, lambda x: 20 * toy.log_ratio(x), toy.prior).check()
+
+
+def test_the_guard_takes_away_what_check_complains_of() -> None:
+    toy = toys.gaussian_shift(auc=0.7)
+    real, generated = toy.sample_data(20_000), toy.prior.sample((20_000,))
+
+    def critic(x: Tensor) -> Tensor:
+        # Right where the data are, wild beyond: what no held-out row contradicts.
+        return toy.log_ratio(x) + 10 * torch.relu(x[:, 0] - 3.5)
+
+    free, guarded = (calibrate(critic, real, generated, max_log_ratio=cap) for cap in (None, "auto"))
+    with pytest.warns(UserWarning, match="heavy tail"):
+        wild = LatentPosterior(toy.generator, free, toy.prior).check()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tame = LatentPosterior(toy.generator, guarded, toy.prior).check()
+    assert tame.ess_fraction > 10 * wild.ess_fraction
 
 
 def test_check_and_construction_leave_the_generator_alone() -> None:

@@ -50,7 +50,7 @@ def figures(results: Results) -> dict[str, Any]:
         "ratios": {
             ratio.name: {"made": ratio.made, "tail": ratio.tail._asdict()} for ratio in results.ratios
         },
-        "frontier": [point._asdict() for point in results.ratios[1].log_ratio.frontier],
+        "frontier": [point._asdict() for point in results.ratios[1].frontier],
         "rows": [_figures_of(row) for row in (results.real, results.alone, *results.rows)],
         "refused": [
             {"ratio": ratio, "sampler": sampler, "reason": reason}
@@ -119,7 +119,7 @@ def _reliability(results: Results) -> Figure:
 def _frontier(results: Results) -> Figure:
     figure = _figure(width=5.5, height=4.5)
     ax = figure.subplots()
-    frontier = results.ratios[1].log_ratio.frontier
+    frontier = results.ratios[1].frontier
     plot_frontier(
         [p.ess_fraction for p in frontier], [p.log_loss for p in frontier], ax=ax, label="evaluations"
     )

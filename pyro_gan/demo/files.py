@@ -51,7 +51,7 @@ def best_run(results: Results) -> Row:
 def _container(results: Results) -> Any:
     row = best_run(results)
     posterior = next(ratio.posterior for ratio in results.ratios if ratio.name == row.ratio)
-    assert row.outputs is not None
+    assert row.outputs is not None and row.outputs.mcmc is not None
     container = to_arviz(
         row.outputs.mcmc,
         prior={"z": results.gan.prior.sample((results.settings.num_chains,))},

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
+
 from pyro_gan.demo.files import write
 from pyro_gan.demo.gan import split_digits, train_gan
 from pyro_gan.demo.judge import Judge
@@ -71,11 +73,11 @@ def run(settings: Settings, out: Path) -> Results:
 
 def _find(settings: Settings, clock: _Clock, progress: bool) -> Results:
     splits = split_digits(settings)
-    with clock.stage("training the GAN"):
+    with clock.stage("training the GAN"), _one_thread():
         gan = train_gan(splits, settings, progress=progress)
     with clock.stage("calibrating its own critic"):
         own = make_own(gan, splits, settings)
-    with clock.stage("fitting a fresh critic"):
+    with clock.stage("fitting a fresh critic"), _one_thread():
         fresh = fit_fresh(gan, splits, settings, progress=progress)
     with clock.stage("training the judge's classifier"):
         judge = Judge(splits, settings)
@@ -85,7 +87,8 @@ def _find(settings: Settings, clock: _Clock, progress: bool) -> Results:
         alone = Row("", "G alone", images, judge(images))
         real = Row("", "real digits", splits.judge, judge.reference(splits.ratio))
     critics = {"own critic, raw": gan.critic, own.name: own.log_ratio, fresh.name: fresh.log_ratio}
-    reports = {name: verdict(critic, splits.judge, images) for name, critic in critics.items()}
+    draws = images[: len(splits.judge)]
+    reports = {name: verdict(critic, splits.judge, draws) for name, critic in critics.items()}
     rows, refused = [], {}
     for ratio in (own, fresh):
         for name in SAMPLERS:
@@ -100,6 +103,17 @@ def _find(settings: Settings, clock: _Clock, progress: bool) -> Results:
     return Results(
         settings, splits, gan, [own, fresh], judge, real, alone, rows, refused, reports, clock.seconds, []
     )
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Train batches of a hundred on one core: two would mostly wait for one another."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _check_extras() -> None:

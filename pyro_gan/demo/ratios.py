@@ -9,10 +9,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pyro_gan import LatentPosterior, calibrate, fit_log_ratio
-from pyro_gan.demo.gan import GAN, Splits, make_critic
+from pyro_gan.demo.gan import GAN, PixelScale, Splits
 from pyro_gan.demo.settings import Settings
 from pyro_gan.objectives import Bernoulli
 from pyro_gan.ratio.diagnostics import RatioReport, diagnose
+from pyro_gan.ratio.fit import FrontierPoint
 from pyro_gan.ratio.heads import LogRatio
 from pyro_gan.weights import WeightTail
 
@@ -31,6 +32,8 @@ class Ratio(NamedTuple):
     tail: WeightTail
     #: How the ratio was made, in words.
     made: str
+    #: What a fit passed on its way; empty otherwise.
+    frontier: tuple[FrontierPoint, ...] = ()
 
 
 def make_own(gan: GAN, splits: Splits, settings: Settings) -> Ratio:
@@ -48,7 +51,7 @@ def make_own(gan: GAN, splits: Splits, settings: Settings) -> Ratio:
 
 def fit_fresh(gan: GAN, splits: Splits, settings: Settings, *, progress: bool) -> Ratio:
     """Fit a fresh critic to digits that the GAN has not seen."""
-    critic = make_critic(settings, dropout=settings.ratio_dropout)
+    critic = _make_critic(splits.ratio, settings)
     log_ratio = fit_log_ratio(
         gan.generator,
         gan.prior,
@@ -63,7 +66,9 @@ def fit_fresh(gan: GAN, splits: Splits, settings: Settings, *, progress: bool) -
     )
     best = min(log_ratio.frontier, key=lambda p: (p.ess_fraction < settings.min_ess_fraction, p.log_loss))
     made = f"step {best.step} of {log_ratio.frontier[-1].step} had the lowest held-out loss"
-    return _ratio("fresh critic, fitted", log_ratio, gan, settings, made)
+    return _ratio("fresh critic, fitted", log_ratio, gan, settings, made)._replace(
+        frontier=log_ratio.frontier
+    )
 
 
 def verdict(
@@ -73,6 +78,24 @@ def verdict(
     as_ratio = log_ratio if isinstance(log_ratio, LogRatio) else LogRatio(log_ratio, Bernoulli())
     with torch.no_grad():
         return diagnose(as_ratio(real), as_ratio(generated))
+
+
+def _make_critic(real: Tensor, settings: Settings) -> nn.Module:
+    """Return a small convolutional critic: so few digits teach it more than they teach one without weights to share."""
+    dropout = settings.ratio_dropout
+    layers = [
+        nn.Conv2d(1, 16, 3, padding=1),
+        nn.SiLU(),
+        nn.Conv2d(16, 32, 3, stride=2, padding=1),
+        nn.SiLU(),
+        nn.Flatten(),
+        nn.Dropout(dropout),
+        nn.Linear(32 * 4 * 4, 64),
+        nn.SiLU(),
+        nn.Dropout(dropout),
+        nn.Linear(64, 1),
+    ]
+    return nn.Sequential(PixelScale(real), *layers).to(settings.device)
 
 
 def _ratio(name: str, log_ratio: nn.Module, gan: GAN, settings: Settings, made: str) -> Ratio:

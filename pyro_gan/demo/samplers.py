@@ -65,16 +65,17 @@ def _resample(posterior: LatentPosterior, settings: Settings, progress: bool) ->
 
 
 def _chains(
-    make_kernel: Callable[[LatentPosterior, Settings], Any], steps: Callable[[Settings], tuple[int, int]]
+    make_kernel: Callable[[LatentPosterior, Settings], Any], steps: Callable[[Settings], tuple[int, int, int]]
 ) -> Callable[[LatentPosterior, Settings, bool], Outputs]:
     def run(posterior: LatentPosterior, settings: Settings, progress: bool) -> Outputs:
-        warmup, draws = steps(settings)
+        warmup, draws, thin = steps(settings)
         mcmc = VectorizedMCMC(
             make_kernel(posterior, settings),
             num_samples=draws,
             warmup_steps=warmup,
             num_chains=settings.num_chains,
             disable_progbar=not progress,
+            thin=thin,
         )
         start = time.perf_counter()
         mcmc.run()

@@ -20,11 +20,11 @@ class Settings:
     num_gan: int = 797
     num_ratio: int = 500
 
-    #: Latent dimensions, and width of the two hidden layers of generator and critics.
+    #: Latent dimensions, and width of the two hidden layers of the GAN's networks.
     latent_dim: int = 32
     width: int = 256
     #: Dropout of the GAN's critic and of the fresh one.
-    gan_dropout: float = 0.4
+    gan_dropout: float = 0.5
     ratio_dropout: float = 0.5
     learning_rate: float = 1e-3
     batch_size: int = 128
@@ -42,10 +42,10 @@ class Settings:
 
     #: Chains of every kernel; the last state of each is an output, so outputs are independent of one another.
     num_chains: int = 1000
-    #: Warmup steps and kept draws.
-    mh_steps: tuple[int, int] = (200, 100)
-    mala_steps: tuple[int, int] = (300, 300)
-    hmc_steps: tuple[int, int] = (60, 60)
+    #: Warmup steps, kept draws a chain, and steps for each of them.
+    mh_steps: tuple[int, int, int] = (200, 100, 10)
+    mala_steps: tuple[int, int, int] = (300, 150, 10)
+    hmc_steps: tuple[int, int, int] = (60, 150, 1)
     leapfrog_steps: int = 10
     resampler_draws: int = 200_000
     check_draws: int = 100_000
@@ -78,9 +78,9 @@ def settings(*, seed: int = 0, device: str = "cpu", quick: bool = False) -> Sett
         ratio_eval_every=5,
         ratio_max_steps=100,
         num_chains=200,
-        mh_steps=(20, 20),
-        mala_steps=(20, 20),
-        hmc_steps=(8, 8),
+        mh_steps=(20, 20, 1),
+        mala_steps=(20, 20, 1),
+        hmc_steps=(8, 8, 1),
         leapfrog_steps=5,
         resampler_draws=20_000,
         check_draws=20_000,

@@ -15,13 +15,11 @@ from torch import Tensor
 
 from pyro_gan._typing import Params
 from pyro_gan.mcmc.metropolis import Info, State
+from pyro_gan.mcmc.start import check_initial_params, find_start, start_at
 from pyro_gan.mcmc.step_size import StepSize
 from pyro_gan.target import Target, make_target
 
 __all__ = ["BatchKernel"]
-
-#: Prior draws tried for a chain's starting point before giving up.
-MAX_TRIES = 100
 
 
 class BatchKernel(MCMCKernel):
@@ -150,6 +148,7 @@ class BatchKernel(MCMCKernel):
     @initial_params.setter
     def initial_params(self, params: dict[str, Tensor] | None) -> None:
         self._given_params = None if params is None else dict(params)
+        self._initial_params = None
 
     def logging(self) -> OrderedDict[str, str]:
         """Return step size and mean acceptance for the progress bar."""
@@ -237,54 +236,14 @@ class BatchKernel(MCMCKernel):
         self._diverged = []
 
     def _start(self, chains: int | None) -> State:
-        if self._given_params is not None:
-            z = self._check_initial(self._given_params, chains)
-            state = self._evaluate(z)
-            bad = ~_usable(state)
-            if bad.any():
-                raise ValueError(
-                    f"The potential or its gradient is not finite at initial_params for {int(bad.sum())} of {len(bad)} "
-                    f"chains (first: {int(bad.nonzero()[0])}). Start inside the target's support."
-                )
-            return state
-        z = self._sample_start(chains or 1)
-        state = self._evaluate(z)
-        for _ in range(MAX_TRIES):
-            bad = ~_usable(state)
-            if not bad.any():
-                return state
-            z = z.clone()
-            z[bad] = self._sample_start(int(bad.sum()))
-            state = self._evaluate(z)
-        raise ValueError(
-            f"Found no starting point with a finite potential and gradient for {int(bad.sum())} of {len(bad)} chains "
-            f"in {MAX_TRIES} draws. Look for NaN or infinite scores in log_ratio(generator(z)), or pass initial_params."
-        )
+        if self._given_params is None:
+            return find_start(chains or 1, self._sample_start, self._evaluate)
+        check_initial_params(self._given_params, self.target, chains)
+        z = self.target.pack(self._batched(self._given_params, chains is not None))
+        return start_at(z.detach().clone(), self._evaluate)
 
     def _sample_start(self, num_draws: int) -> Tensor:
         return self.target.sample_prior(num_draws)
-
-    def _check_initial(self, params: Params, chains: int | None) -> Tensor:
-        target = self.target
-        if set(params) != set(target.shapes):
-            raise ValueError(
-                f"Expected initial_params for the sites {sorted(target.shapes)}; got {sorted(params)}."
-            )
-        lead = () if chains is None else (chains,)
-        for name, shape in target.shapes.items():
-            value = params[name]
-            if value.shape != torch.Size(lead) + shape:
-                raise ValueError(
-                    f"Expected initial_params[{name!r}] of shape {(*lead, *shape)}, unconstrained"
-                    f"{'' if chains is None else ', one row a chain'}; got {tuple(value.shape)}."
-                )
-            if value.dtype != target.dtype:
-                raise ValueError(
-                    f"Expected initial_params[{name!r}] in the model's dtype {target.dtype}; got {value.dtype}."
-                )
-            if not torch.isfinite(value).all():
-                raise ValueError(f"Expected finite initial_params; got NaN or infinity in {name!r}.")
-        return target.pack(self._batched(params, chains is not None)).detach().clone()
 
     def _batched(self, params: Params, batched: bool | None = None) -> Params:
         if batched is None:
@@ -306,8 +265,3 @@ class BatchKernel(MCMCKernel):
 def _fingerprint(params: Params) -> tuple[tuple[int, int], ...]:
     # Identity and in-place version of every tensor: tells a moved chain without reading a number back from the device.
     return tuple((id(params[name]), params[name]._version) for name in sorted(params))
-
-
-def _usable(state: State) -> Tensor:
-    finite = torch.isfinite(state.potential)
-    return finite if state.grad is None else finite & torch.isfinite(state.grad).all(-1)

@@ -7,7 +7,6 @@ import warnings
 from dataclasses import dataclass
 from typing import final
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -129,8 +128,8 @@ def calibrate(
     """Turn any critic into a log ratio, with a verdict on rows that the fit has not seen.
 
     The classes are balanced by leaving out rows of the larger one at random, and split once, disjointly. One part
-    fits the map; the other finds the cap, with the generated rows left over, and writes the report. Give it data that
-    the critic was not trained on: nothing here can tell.
+    fits the map; the other finds the cap and writes the report. Give it data that the critic was not trained on:
+    nothing here can tell.
 
     Calibration repairs scale and shift. It does not make a poor critic a good one, and does not always improve the
     samples: read `.report`.
@@ -145,8 +144,7 @@ def calibrate(
         seed: Of the split, drawn from a generator of its own.
         max_log_ratio: Cap of the tail guard, in nats. "auto" leaves everything up to the largest value that 20
             held-out generated rows reach as it is, and caps what lies beyond at one nat more; None switches the guard
-            off. Generated rows beyond the number of real ones are held out too: the more, the further the guard can
-            see, so give ten times as many.
+            off.
 
     Returns:
         The calibrated log ratio, a module; `print(result.report)` shows the verdict.
@@ -180,18 +178,17 @@ def calibrate(
         len(real), len(generated), holdout=holdout, seed=seed, minimum=MIN_PER_CLASS
     )
     scores_real = score_rows(critic, real[order_real[:number].to(real.device)], "real")
-    scores_generated = score_rows(critic, generated[order_generated.to(generated.device)], "generated")
+    scores_generated = score_rows(
+        critic, generated[order_generated[:number].to(generated.device)], "generated"
+    )
     _warn_of_probabilities(critic, scores_real, scores_generated)
 
-    # Generated rows are cheap. What balance leaves over of them was fitted on by nobody, and shows the tail.
-    spare = scores_generated[number:]
-    scores_generated = scores_generated[:number]
     calibrated.calibrator.fit(scores_real[num_held:], scores_generated[num_held:])
     held_real = calibrated.calibrator(scores_real[:num_held])
     held_generated = calibrated.calibrator(scores_generated[:num_held])
     if isinstance(max_log_ratio, str):
-        unseen = torch.cat([held_generated, calibrated.calibrator(spare)])
-        cap: float | None = float(unseen.topk(MIN_ABOVE_KNEE).values[-1]) + GUARD_WIDTH
+        # More generated rows than real ones would push the knee to where no real row can contradict the critic.
+        cap: float | None = float(held_generated.topk(MIN_ABOVE_KNEE).values[-1]) + GUARD_WIDTH
     else:
         cap = max_log_ratio
     calibrated.guard = TailGuard(cap).to(held_real)

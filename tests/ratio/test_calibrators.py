@@ -125,13 +125,6 @@ def test_the_automatic_knee_is_reached_by_twenty_held_out_rows() -> None:
     assert float(log_ratio.guard.cap) == report_of(log_ratio).cap
 
 
-def test_spare_generated_rows_push_the_knee_out() -> None:
-    real, generated = scores(40_000)
-    few, many = (calibrate(times(1.0), real[:2000], generated[:number], seed=5) for number in (2000, 40_000))
-    assert float(many.guard.knee) > float(few.guard.knee) + 0.5
-    assert report_of(many).num_unused == 38_000 and report_of(many).after.n_generated == 1000
-
-
 def test_a_cap_of_ones_own() -> None:
     real, generated = scores(1000)
     log_ratio = calibrate(times(1.0), real, generated, max_log_ratio=0.7)
