@@ -1,0 +1,47 @@
+"""Real handwritten digits, small enough to ship inside scikit-learn."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+__all__ = ["Digits", "digits"]
+
+
+class Digits(NamedTuple):
+    """Handwritten digits and what they show."""
+
+    #: Grey levels in [-1, 1], `(draw, 1, 8, 8)`, float32.
+    images: Float[Tensor, "draw 1 8 8"]
+    #: The digit, 0 to 9, `(draw,)`.
+    labels: Int[Tensor, " draw"]
+
+
+def digits() -> Digits:
+    """Return scikit-learn's 1 797 handwritten digits of 8 x 8 pixels, which ship inside it.
+
+    Returns:
+        Images and labels, in the data set's own order.
+
+    Raises:
+        ImportError: without scikit-learn.
+
+    References:
+        Optical Recognition of Handwritten Digits, E. Alpaydin and C. Kaynak, 1998,
+        https://archive.ics.uci.edu/dataset/80
+
+    Example:
+        >>> digits().images.shape
+        torch.Size([1797, 1, 8, 8])
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        error.add_note("pip install pyro-gan[demo]")
+        raise
+    bunch = load_digits()
+    images = torch.as_tensor(bunch.images, dtype=torch.float32).unsqueeze(1) / 8 - 1
+    return Digits(images, torch.as_tensor(bunch.target))
