@@ -128,8 +128,8 @@ class ImportanceResampler:
 
 def _systematic(log_weights: Float[Tensor, " draw"], num_outputs: int) -> Tensor:
     """Return indices of draws, each copied its share of the weight rounded up or down, in random order."""
-    # In single precision the running sum of a million weights is off by more than a weight. Not every accelerator has
-    # another; the CPU does.
+    # In single precision the running sum of millions of weights is off by as much as one of them. Not every
+    # accelerator has another; the CPU does.
     cumulative = torch.softmax(log_weights.to("cpu", torch.float64), 0).cumsum(0)
     points = (torch.arange(num_outputs) + torch.rand((), dtype=torch.float64)) / num_outputs
     # A draw owns the points from the sum before it up to but without its own: one of no weight owns none.

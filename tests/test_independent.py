@@ -26,7 +26,7 @@ from tests.targets import uniform_latents
 class Table:
     """A model whose prior counts 0, 1, 2, ... and whose log weights are a table's rows, over and over.
 
-    As many prior draws as the table has rows meet each of them once.
+    As many prior draws as the table has rows meet each of them once, in order.
     """
 
     chunk_size = None
@@ -37,7 +37,9 @@ class Table:
         self.blocks: list[int] = []
         self.count = 0
 
-    def validate(self) -> None: ...
+    def validate(self) -> None:
+        # A run begins; its first draw is the target's, for the shape.
+        self.blocks, self.count = [], -1
 
     def row(self, params: dict[str, Tensor]) -> Tensor:
         return params["z"][:, 0].long() % len(self.table)
@@ -91,7 +93,6 @@ def test_a_draw_is_copied_its_share_rounded_up_or_down(
     assert copies.sum() == num_outputs == len(result.log_ratio)
     assert (copies >= (share - 1e-6).floor()).all() and (copies <= (share + 1e-6).ceil()).all()
     torch.testing.assert_close(result.log_ratio, model.log_weight(result.samples), rtol=0, atol=0)
-    # The first is the target's, for the shape.
     assert sum(model.blocks[1:]) == len(log_weights) and max(model.blocks) <= block
 
 
@@ -105,13 +106,17 @@ def test_on_average_copies_are_the_exact_share() -> None:
     assert_close_in_se(copies.mean(0), share, (fraction * (1 - fraction) / num_runs).sqrt(), "copies")
 
 
-def test_single_precision_weights_lose_no_draw() -> None:
+def test_single_precision_weights_lose_no_draw(monkeypatch: pytest.MonkeyPatch) -> None:
     num = 200_000
+    # A point right behind every bound: a bound rounded upwards would take it.
+    monkeypatch.setattr(torch, "rand", lambda *size, dtype: torch.tensor(1e-3, dtype=dtype))
     _, copies = Table(torch.zeros(num)).resample(num)
     assert (copies == 1).all()
 
 
-def test_draws_without_weight_are_never_chosen() -> None:
+def test_draws_without_weight_are_never_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The first point lies on the bound that the first draw, which has no weight, shares with the second.
+    monkeypatch.setattr(torch, "rand", lambda *size, dtype: torch.zeros((), dtype=dtype))
     log_weights = torch.zeros(1000).index_fill(0, torch.arange(0, 1000, 2), -math.inf)
     log_weights[-10:] = -math.inf
     _, copies = Table(log_weights).resample(5000)

@@ -60,7 +60,7 @@ def run(settings: Settings, out: Path) -> Results:
     _check_extras()
     progress = sys.stderr.isatty()
     clock = _Clock()
-    with warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings(record=True) as caught, _one_thread():
         warnings.simplefilter("always", UserWarning)
         results = _find(settings, clock, progress)
     results.warnings = list(dict.fromkeys(str(warning.message) for warning in caught))
@@ -73,11 +73,11 @@ def run(settings: Settings, out: Path) -> Results:
 
 def _find(settings: Settings, clock: _Clock, progress: bool) -> Results:
     splits = split_digits(settings)
-    with clock.stage("training the GAN"), _one_thread():
+    with clock.stage("training the GAN"):
         gan = train_gan(splits, settings, progress=progress)
     with clock.stage("calibrating its own critic"):
         own = make_own(gan, splits, settings)
-    with clock.stage("fitting a fresh critic"), _one_thread():
+    with clock.stage("fitting a fresh critic"):
         fresh = fit_fresh(gan, splits, settings, progress=progress)
     with clock.stage("training the judge's classifier"):
         judge = Judge(splits, settings)
@@ -107,7 +107,7 @@ def _find(settings: Settings, clock: _Clock, progress: bool) -> Results:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Train batches of a hundred on one core: two would mostly wait for one another."""
+    """Keep to one core: networks as small as these run no faster on two, and much slower if others want the second."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -41,7 +41,7 @@ class Settings:
     min_ess_fraction: float = 0.1
 
     #: Chains of every kernel; the last state of each is an output, so outputs are independent of one another.
-    num_chains: int = 1000
+    num_chains: int = 500
     #: Warmup steps, kept draws a chain, and steps for each of them.
     mh_steps: tuple[int, int, int] = (200, 100, 10)
     mala_steps: tuple[int, int, int] = (300, 150, 10)

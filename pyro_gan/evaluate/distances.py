@@ -12,9 +12,10 @@ __all__ = ["frechet_distance"]
 def frechet_distance(
     features_a: Float[Tensor, "draw_a feature"], features_b: Float[Tensor, "draw_b feature"]
 ) -> float:
-    """Return the squared Wasserstein-2 distance between Gaussians fitted to two sets of features.
+    r"""Return the squared Wasserstein-2 distance between Gaussians fitted to two sets of features.
 
-        d = |m_a - m_b|^2 + tr( C_a + C_b - 2 (C_a^(1/2) C_b C_a^(1/2))^(1/2) )
+    .. math:: d = \lVert m_a - m_b \rVert^2 + \operatorname{tr}\bigl( C_a + C_b
+        - 2\, (C_a^{1/2} C_b C_a^{1/2})^{1/2} \bigr)
 
     With Inception features it is the FID; with any others it compares only with itself. It is biased upwards, by
     an amount that falls as 1 / n: compare sets of equal size. All in float64; the root of the product is taken

@@ -86,7 +86,7 @@ def fit_log_ratio(
 
     Returns:
         The log ratio, in evaluation mode, around `network`. Its `report` judges it on the held-out rows, its
-        `frontier` is the list of `FrontierPoint`s passed.
+        `frontier` is the `FrontierPoint` of every evaluation.
 
     Raises:
         ValueError: if anything given does not fit.

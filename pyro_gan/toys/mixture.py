@@ -93,7 +93,7 @@ def grid(*, seed: int = 0, dtype: torch.dtype | None = None, device: Any = None)
         device: Of all tensors.
 
     Returns:
-        The toy; its `prior` and `posterior` (the data's law) are `GridMixture`s.
+        The toy; its `prior` and `posterior` (the data's law) are both a `GridMixture`.
 
     Example:
         >>> toy = grid()
