@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 __all__ = ["check_eval", "frozen_twin", "rng_fork"]
 
@@ -45,20 +46,28 @@ def check_eval(network: Any, name: str) -> None:
 def frozen_twin(network: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Return a copy that shares the network's weights, is in evaluation mode and requires no gradient.
 
-    Training the original goes on to move the twin (they share storage), but nothing done with the twin, an
-    optimiser over it, `SVI` over a model that holds it, `train()`, moves or switches the original.
+    Training the original goes on to move the twin, for they share storage, until one of them is moved to another
+    device or dtype; TorchScript modules are copied. No gradient reaches the original through the twin and `train()`
+    of one does not switch the other, but a state loaded into the twin is loaded into both.
 
     Args:
         network: A module; any other callable is returned as it is.
 
     Returns:
         The twin.
+
+    Raises:
+        ValueError: if the module cannot be copied, or has lazy parameters.
     """
     if not isinstance(network, nn.Module):
         return network
     memo: dict[int, Any] = {}
     for module in network.modules():
         for parameter in module._parameters.values():
+            if parameter is not None and is_lazy(parameter):
+                raise ValueError(
+                    f"The {type(module).__name__} has not seen its input size yet: run the network once first."
+                )
             if parameter is not None:
                 memo[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=False)
         for buffer in module._buffers.values():
@@ -68,12 +77,19 @@ def frozen_twin(network: Callable[..., Tensor]) -> Callable[..., Tensor]:
         for value in vars(module).values():
             if isinstance(value, Tensor):
                 memo[id(value)] = value.detach()
-    twin = copy.deepcopy(network, memo)
+    try:
+        twin = copy.deepcopy(network, memo)
+    except (TypeError, RuntimeError) as error:
+        raise ValueError(
+            f"Cannot hold a copy of this {type(network).__name__}: {error}. Take out what cannot be copied (locks, "
+            "caches of computed tensors), or pass a plain function, lambda z: network(z)."
+        ) from error
     twin.train(False)
     return twin
 
 
 def rng_fork() -> Any:
     """Return a context in which draws leave torch's global generators as they were."""
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    # Asking a GPU that nobody has used yet would open it, and a process that did so cannot fork any more.
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     return torch.random.fork_rng(devices=devices)

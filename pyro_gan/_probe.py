@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor, nn
 
 from pyro_gan._frozen import rng_fork
 
-__all__ = ["check_prior", "needs_context", "probe"]
+__all__ = ["ContextError", "check_prior", "probe"]
+
+
+class ContextError(ValueError):
+    """A network was called without a keyword that it needs, or with one that it does not take."""
 
 
 def check_prior(prior: Any) -> None:
     """Raise unless the prior is one distribution over one vector-like event."""
-    if not isinstance(prior, torch.distributions.Distribution):
-        raise ValueError(f"Expected prior to be a Pyro distribution; got {prior!r}.")
+    if not isinstance(prior, TorchDistributionMixin):
+        raise ValueError(f"Expected prior to be a distribution of pyro.distributions; got {prior!r}.")
     if prior.batch_shape or not prior.event_shape:
         raise ValueError(
             f"Expected a prior with batch_shape () and a vector event; got batch_shape {tuple(prior.batch_shape)} and "
@@ -28,18 +32,6 @@ def check_prior(prior: Any) -> None:
         raise ValueError(
             f"Expected a prior over continuous latents; got the support {prior.support} of {prior}."
         )
-
-
-def needs_context(generator: Any) -> bool:
-    """Return whether calling the generator with latents alone must fail: it is conditional."""
-    function = generator.forward if isinstance(generator, nn.Module) else generator
-    try:
-        inspect.signature(function).bind(None)
-    except TypeError:
-        return True
-    except ValueError:  # a builtin without a signature
-        return False
-    return False
 
 
 def probe(
@@ -59,9 +51,15 @@ def probe(
     with rng_fork(), torch.no_grad():
         z = prior.sample((8,))
         _check_parameters(generator, z)
-        state = torch.get_rng_state()
+        state = _rng_state(z)
         try:
             x, scores = run(z)
+        except (TypeError, KeyError) as error:
+            raise ContextError(
+                f"The generator or the critic was called with other keywords than it takes: {error}. Give a "
+                "conditional network its context by keyword, run(label=...); both networks get it, so wrap one that "
+                "takes none: lambda x, label: critic(x)."
+            ) from error
         except (RuntimeError, IndexError) as error:
             raise ValueError(
                 f"The generator and the log ratio cannot be run on latents of shape {tuple(z.shape)}, a batch of "
@@ -69,7 +67,7 @@ def probe(
                 "ratio a critic that takes the generator's output."
             ) from error
         again_x, again = run(z)
-        if not torch.equal(state, torch.get_rng_state()) or not _same(x, again_x) or not _same(scores, again):
+        if not torch.equal(state, _rng_state(z)) or not _same(x, again_x) or not _same(scores, again):
             raise ValueError(
                 "The generator or the critic draws noise of its own: the same latent has no one score. Make the noise "
                 "part of the latent (a longer z), or fix it."
@@ -102,6 +100,10 @@ def _check_parameters(generator: Any, z: Tensor) -> None:
             f"{z.dtype} on {z.device}. Build the prior there: "
             "dist.Normal(torch.zeros(dim, dtype=..., device=...), 1.).to_event(1)."
         )
+
+
+def _rng_state(like: Tensor) -> Tensor:
+    return torch.cuda.get_rng_state(like.device) if like.is_cuda else torch.get_rng_state()
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

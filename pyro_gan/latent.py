@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import warnings
 
@@ -14,7 +15,7 @@ from torch.distributions import biject_to, constraints
 
 from pyro_gan._chunks import by_chunk
 from pyro_gan._frozen import check_eval, frozen_twin, rng_fork
-from pyro_gan._probe import check_prior, needs_context, probe
+from pyro_gan._probe import ContextError, check_prior, probe
 from pyro_gan._typing import Critic, Generator, Params, left_shape
 from pyro_gan.weights import WeightTail, weight_tail
 
@@ -104,8 +105,8 @@ class LatentPosterior(nn.Module):
         self.transforms = {site: self._constrain.inv}
         # torch.nn.Module starts in training mode; ours never is.
         super().train(False)
-        # A conditional generator cannot be tried before its context is known: `validate` does it at setup.
-        if not needs_context(generator):
+        # A conditional network cannot be tried before its context is known: every setup tries it.
+        with contextlib.suppress(ContextError):
             self.validate()
 
     def train(self, mode: bool = True) -> LatentPosterior:

@@ -164,7 +164,7 @@ def test_a_conditional_generator_takes_its_context_by_keyword() -> None:
     expected = -normal().log_prob(z) - 2 * (z + 2).sum(-1)
     torch.testing.assert_close(gan.potential_fn({"z": z}, label=label), expected)
     gan.validate(label=label)
-    with pytest.raises(TypeError, match="label"):
+    with pytest.raises(ValueError, match="label"):
         gan.validate()
 
 

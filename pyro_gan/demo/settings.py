@@ -43,10 +43,11 @@ class Settings:
     #: Chains of every kernel; the last state of each is an output, so outputs are independent of one another.
     num_chains: int = 500
     #: Warmup steps, kept draws a chain, and steps for each of them.
-    mh_steps: tuple[int, int, int] = (200, 100, 10)
-    mala_steps: tuple[int, int, int] = (300, 150, 10)
-    hmc_steps: tuple[int, int, int] = (60, 150, 1)
-    leapfrog_steps: int = 10
+    mh_steps: tuple[int, int, int] = (300, 100, 20)
+    mala_steps: tuple[int, int, int] = (500, 150, 20)
+    hmc_steps: tuple[int, int, int] = (100, 200, 2)
+    #: Few: ten steps of the length that adaptation finds would come back to where they started.
+    leapfrog_steps: int = 3
     resampler_draws: int = 200_000
     check_draws: int = 100_000
 
@@ -81,7 +82,7 @@ def settings(*, seed: int = 0, device: str = "cpu", quick: bool = False) -> Sett
         mh_steps=(20, 20, 1),
         mala_steps=(20, 20, 1),
         hmc_steps=(8, 8, 1),
-        leapfrog_steps=5,
+        leapfrog_steps=2,
         resampler_draws=20_000,
         check_draws=20_000,
         num_folds=2,

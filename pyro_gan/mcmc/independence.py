@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyro_gan._frozen import rng_fork
 from pyro_gan._typing import Params
 from pyro_gan.mcmc.kernel import BatchKernel
 from pyro_gan.mcmc.metropolis import Info, State, metropolis
@@ -82,6 +83,18 @@ class IndependenceMH(BatchKernel):
                 f"Expected a proposal over {self.target.dim} numbers; got event_shape "
                 f"{tuple(self.proposal.event_shape)}."
             )
+        if self.proposal is not None:
+            with rng_fork():
+                dtype = self.proposal.sample().dtype
+            if dtype != self.target.dtype:
+                raise ValueError(
+                    f"Expected a proposal of the model's dtype {self.target.dtype}; got {dtype}."
+                )
+
+    def cleanup(self) -> None:
+        """Drop the state and the proposals scored ahead; diagnostics stay."""
+        super().cleanup()
+        self._block = []
 
     def _sample_start(self, num_draws: int) -> Tensor:
         return self._propose(num_draws)

@@ -67,8 +67,8 @@ class BatchKernel(MCMCKernel):
         self._target: Target | None = None
         self._state: State | None = None
         self._info: Info | None = None
-        self._fingerprint: tuple[tuple[int, int], ...] = ()
         self._last_params: dict[str, Tensor] = {}
+        self._last_versions: dict[str, int] = {}
         self._warmup_steps = 0
         self._moved = torch.zeros(0, dtype=torch.bool)
         self._step = 0
@@ -88,6 +88,7 @@ class BatchKernel(MCMCKernel):
 
     # What Pyro calls.
 
+    @torch.no_grad()
     def setup(self, warmup_steps: int, *args: Any, **kwargs: Any) -> None:
         """Bind the model's arguments, find a starting point with a finite potential, forget earlier runs."""
         if args:
@@ -117,6 +118,7 @@ class BatchKernel(MCMCKernel):
         self._remember(state)
         self._initial_params = self._last_params
 
+    @torch.no_grad()
     def sample(self, params: Params) -> dict[str, Tensor]:
         """Make one transition from `params`, `{site: (chain, *event)}` or without `num_chains` `{site: (*event)}`."""
         state = self._state
@@ -160,13 +162,14 @@ class BatchKernel(MCMCKernel):
         return entries
 
     def diagnostics(self) -> dict[str, Any]:
-        """Return the draws at which any chain diverged, the acceptance rate, and the number of invalid proposals."""
+        """Return the draws at which any chain diverged, acceptance rate, invalid proposals, share never moved."""
         steps = max(len(self._diverged), 1)
         diverged = torch.stack(self._diverged).nonzero().flatten().tolist() if self._diverged else []
         return {
             "divergences": diverged,
             "acceptance rate": float(self._accept_sum) / steps,
             "invalid proposals": int(self._num_invalid),
+            "never moved": 1.0 - float(self._moved.double().mean()),
         }
 
     def cleanup(self) -> None:
@@ -256,12 +259,11 @@ class BatchKernel(MCMCKernel):
         if (self._runner_chains or self.num_chains) is None:
             params = {name: value.squeeze(0) for name, value in params.items()}
         self._last_params = params
-        self._fingerprint = _fingerprint(params)
+        self._last_versions = {name: value._version for name, value in params.items()}
 
     def _is_current(self, params: Params) -> bool:
-        return _fingerprint(params) == self._fingerprint
-
-
-def _fingerprint(params: Params) -> tuple[tuple[int, int], ...]:
-    # Identity and in-place version of every tensor: tells a moved chain without reading a number back from the device.
-    return tuple((id(params[name]), params[name]._version) for name in sorted(params))
+        # Identity and in-place version of every tensor tell a moved chain without reading a number from the device.
+        last, versions = self._last_params, self._last_versions
+        return params.keys() == last.keys() and all(
+            value is last[name] and value._version == versions[name] for name, value in params.items()
+        )

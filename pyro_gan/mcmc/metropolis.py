@@ -37,7 +37,7 @@ class Info(NamedTuple):
         accept_prob: Probability with which the proposal was to be accepted.
         accepted: Whether it was.
         invalid: Whether the proposal's score or gradient was NaN or infinite (it was rejected).
-        diverging: Invalid, or its energy was above the start's by more than 1000.
+        diverging: Invalid, or accepted with a log probability below -1000.
         energy: Total energy of the state that resulted; for a kernel without momentum its potential.
     """
 

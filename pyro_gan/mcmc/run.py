@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,6 +23,10 @@ __all__ = ["VectorizedMCMC"]
 
 #: Split R-hat needs two draws in each half.
 MIN_DRAWS_FOR_RHAT = 4
+
+#: Share of chains without a move among the kept draws from which on a run warns; by chance a few have none, and of
+#: runs that are too short many.
+MAX_FROZEN, MIN_STEPS_TO_MOVE = 0.01, 20
 
 
 class VectorizedMCMC(AbstractMCMC):
@@ -100,6 +105,7 @@ class VectorizedMCMC(AbstractMCMC):
             )
         super().__init__(kernel, num_chains, transforms)
         self.num_samples = num_samples
+        self._wanted_samples = num_samples
         self.warmup_steps = num_samples if warmup_steps is None else warmup_steps
         self.thin = thin
         self.sample_stats: dict[str, Tensor] = {}
@@ -125,6 +131,8 @@ class VectorizedMCMC(AbstractMCMC):
             UserWarning: if the run was interrupted, or chains never moved from their starting point.
         """
         self._args, self._kwargs = args, kwargs
+        # An earlier run may have been cut short.
+        self.num_samples = self._wanted_samples
         kernel = self.kernel
         kernel.bind(self.num_chains)
         given = kernel._given_params
@@ -133,6 +141,7 @@ class VectorizedMCMC(AbstractMCMC):
         try:
             with _validation(self._disable_validation):
                 kernel.setup(self.warmup_steps, *args, **kwargs)
+                self._check_sites()
                 record = self._iterate()
         finally:
             kernel.release()
@@ -178,7 +187,8 @@ class VectorizedMCMC(AbstractMCMC):
         tqdm.write(
             f"Number of divergences: {int(self.sample_stats['diverging'].sum())}\n"
             f"Invalid proposals (NaN or infinite score, rejected): {self.num_invalid}\n"
-            f"Chains that never moved: {self.never_moved:.2%}"
+            f"Chains that never moved: {self.never_moved:.2%}\n"
+            f"Chains that stood still while draws were kept: {self.frozen:.2%}"
         )
 
     @property
@@ -186,6 +196,18 @@ class VectorizedMCMC(AbstractMCMC):
         """Share of the chains that have accepted nothing since their start, warmup included."""
         self._drawn()
         return 1.0 - float(self.sample_stats["moved"][:, -1].double().mean())
+
+    @property
+    def frozen(self) -> float:
+        """Share of the chains whose kept draws are all one point; NaN with a single draw a chain."""
+        samples = self._drawn()
+        if self.num_samples == 1:
+            return math.nan
+        lp = self.sample_stats["lp"]
+        still = (lp == lp[:, :1]).all(1)
+        for value in samples.values():
+            still = still & (value == value[:, :1]).flatten(1).all(1)
+        return float(still.double().mean())
 
     @property
     def num_invalid(self) -> int:
@@ -202,19 +224,19 @@ class VectorizedMCMC(AbstractMCMC):
             for stage, i in self._steps():
                 bar.set_description(stage, refresh=False)
                 params = kernel.sample(params)
+                # What the hook does to the chains is the next step's business, and no draw's.
+                if stage == "Sample":
+                    # A thinned draw answers for the steps it stands for.
+                    step_diverging = kernel.info.diverging
+                    diverging = step_diverging if diverging is None else diverging | step_diverging
+                    if (i + 1) % self.thin == 0:
+                        self._keep(record, diverging)
+                        diverging = None
                 if self._hook_fn is not None:
                     self._hook_fn(kernel, params, stage, i)
                 # The bar redraws a few times a second; only then is a number read back from the device.
                 if bar.update():
                     bar.set_postfix(kernel.logging(), refresh=False)
-                if stage == "Sample":
-                    # A thinned draw answers for the steps it stands for.
-                    diverging = (
-                        kernel.info.diverging if diverging is None else diverging | kernel.info.diverging
-                    )
-                    if (i + 1) % self.thin == 0:
-                        self._keep(record, diverging)
-                        diverging = None
         if not record:
             raise KeyboardInterrupt
         return record
@@ -227,7 +249,7 @@ class VectorizedMCMC(AbstractMCMC):
         kernel = self.kernel
         state, info = kernel.state, kernel.info
         row = {
-            "z": state.z,
+            "z": state.z if self._hook_fn is None else state.z.clone(),
             "lp": -state.potential,
             "energy": info.energy,
             "accept_prob": info.accept_prob,
@@ -256,14 +278,27 @@ class VectorizedMCMC(AbstractMCMC):
         self._samples, self.sample_stats = samples, stats
         if drawn < self.num_samples:
             warnings.warn(
-                f"Interrupted: kept {drawn} of {self.num_samples} draws of each chain.", stacklevel=5
+                f"Interrupted: kept {drawn} of {self.num_samples} draws of each chain.", stacklevel=4
             )
             self.num_samples = drawn
         if self.never_moved > 0:
             warnings.warn(
                 f"{self.never_moved:.2%} of the chains accepted nothing since their start: their draws are copies of "
                 "where they started. Run longer, adapt the step size, or look at LatentPosterior.check().",
-                stacklevel=5,
+                stacklevel=4,
+            )
+        if self.frozen > MAX_FROZEN and self.num_samples * self.thin >= MIN_STEPS_TO_MOVE:
+            warnings.warn(
+                f"{self.frozen:.2%} of the chains stood still while draws were kept: all draws of such a chain are one "
+                "point. Run longer, thin more, adapt the step size, or look at LatentPosterior.check().",
+                stacklevel=4,
+            )
+
+    def _check_sites(self) -> None:
+        unknown = set(self._save_params or ()) - set(self.kernel.target.shapes)
+        if unknown:
+            raise ValueError(
+                f"Expected save_params out of the sites {sorted(self.kernel.target.shapes)}; got {sorted(unknown)}."
             )
 
     def _drawn(self) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -14,8 +15,8 @@ from pyro_gan.target import Target
 
 __all__ = ["check_initial_params", "find_start", "start_at"]
 
-#: Draws tried for a chain before giving up.
-MAX_TRIES = 100
+#: Rounds of draws before giving up, and draws of a round at least: a chain or two may have to look for a rare region.
+MAX_ROUNDS, DRAWS_PER_ROUND = 100, 1000
 
 Evaluate = Callable[[Tensor], State]
 
@@ -68,24 +69,33 @@ def start_at(z: Float[Tensor, "chain dim"], evaluate: Evaluate) -> State:
 
 
 def find_start(num_chains: int, draw: Callable[[int], Tensor], evaluate: Evaluate) -> State:
-    """Draw a point for every chain, and again for those whose potential or gradient is not finite.
+    """Draw a point for every chain, and go on for those whose potential or gradient is not finite.
 
     Raises:
-        ValueError: if a chain has found none after 100 draws.
+        ValueError: if 100 rounds of draws, a thousand or more each, were not enough.
     """
-    z = draw(num_chains)
-    state = evaluate(z)
-    for _ in range(MAX_TRIES):
-        bad = ~_usable(state)
-        if not bad.any():
+    state = evaluate(draw(num_chains))
+    for _ in range(MAX_ROUNDS):
+        waiting = (~_usable(state)).nonzero().flatten()
+        if not len(waiting):
             return state
-        z = z.clone()
-        z[bad] = draw(int(bad.sum()))
-        state = evaluate(z)
+        candidates = evaluate(draw(max(len(waiting), DRAWS_PER_ROUND)))
+        found = _usable(candidates).nonzero().flatten()[: len(waiting)]
+        waiting = waiting[: len(found)]
+        state = State(
+            *(_replaced(old, waiting, new, found) for old, new in zip(state, candidates, strict=True))
+        )
     raise ValueError(
-        f"Found no starting point with a finite potential and gradient for {int(bad.sum())} of {len(bad)} chains "
-        f"in {MAX_TRIES} draws. Look for NaN or infinite scores in log_ratio(generator(z)), or pass initial_params."
+        f"Found no starting point with a finite potential and gradient for {int((~_usable(state)).sum())} of "
+        f"{num_chains} chains in {MAX_ROUNDS} rounds of {DRAWS_PER_ROUND} draws or more. Look for NaN or infinite "
+        "scores in log_ratio(generator(z)), or pass initial_params."
     )
+
+
+def _replaced(old: Tensor | None, rows: Tensor, new: Tensor | None, source: Tensor) -> Any:
+    if old is None or new is None:
+        return None
+    return old.index_copy(0, rows, new[source])
 
 
 def _usable(state: State) -> Tensor:

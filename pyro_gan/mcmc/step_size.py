@@ -12,6 +12,10 @@ from torch import Tensor
 __all__ = ["StepSize"]
 
 
+#: Warmup steps from which on the search may begin far out.
+MIN_STEPS_TO_EXPLORE = 50
+
+
 class StepSize:
     """One step size for a batch of chains, tuned until their mean acceptance meets a target.
 
@@ -45,12 +49,12 @@ class StepSize:
         """Go back to the initial step size, in the dtype and on the device of `like`."""
         self.value = torch.tensor(self.initial, dtype=like.dtype, device=like.device)
         adapting = self.adapt and warmup_steps > 0
-        # The scheme is pulled towards ten times the start: long steps are cheaper to find out about than short ones.
+        # The scheme is pulled towards ten times the start, long steps being cheaper to find out about than short ones;
+        # a short warmup has no time to come back from there.
+        centre = math.log(self.initial * (10 if warmup_steps >= MIN_STEPS_TO_EXPLORE else 1))
         # A mean over chains is far less noisy than one chain's coin, so we can damp more (gamma) and forget the start
         # sooner (kappa) than Stan's .05 and .75, which make HMC overshoot its stability limit again and again.
-        self._averaging = (
-            DualAveraging(math.log(10 * self.initial), gamma=0.1, kappa=0.6) if adapting else None
-        )
+        self._averaging = DualAveraging(centre, gamma=0.1, kappa=0.6) if adapting else None
 
     def update(self, accept_prob: Float[Tensor, " chain"]) -> None:
         """Take one warmup step's acceptance probabilities into account."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import warnings
 from collections.abc import Callable
@@ -193,6 +194,78 @@ def test_a_state_changed_behind_the_kernels_back_is_seen(kernel_class) -> None:
         torch.testing.assert_close(seen[0], moved["z"])
         potential = posterior().potential_fn({"z": kernel.state.z})
         torch.testing.assert_close(kernel.state.potential, potential, rtol=1e-4, atol=1e-4)
+
+
+def test_a_copied_kernel_does_not_trust_foreign_tensors(kernel_class) -> None:
+    kernel = kernel_class(posterior())
+    kernel.bind(3)
+    kernel.setup(0)
+    kernel.sample(kernel.initial_params)
+    for other in (copy.deepcopy(kernel), pickle.loads(pickle.dumps(kernel))):
+        assert not any(other._is_current({"z": torch.full((3, 2), 9.0)}) for _ in range(50))
+
+
+def test_a_learned_proposal_leaves_no_graph() -> None:
+    proposal = dist.Normal(torch.zeros(2, requires_grad=True), 2.0).to_event(1)
+    kernel = IndependenceMH(potential_fn=lambda p: p["z"].square().sum(-1) / 2, proposal=proposal)
+    kernel.bind(3)
+    kernel.initial_params = {"z": torch.zeros(3, 2)}
+    kernel.setup(0)
+    kernel.sample(kernel.initial_params)
+    assert not kernel.state.log_weight.requires_grad and not kernel.info.accept_prob.requires_grad
+
+
+def test_a_finite_energy_error_can_be_a_divergence() -> None:
+    kernel = BatchHMC(posterior(), step_size=20.0, num_steps=3, adapt_step_size=False)
+    kernel.bind(50)
+    kernel.setup(0)
+    kernel.sample(kernel.initial_params)
+    assert kernel.info.diverging.any() and not kernel.info.invalid.any()
+
+
+def test_the_frozen_step_size_is_the_average(stepped_class) -> None:
+    kernel = stepped_class(posterior())
+    kernel.bind(20)
+    kernel.setup(30)
+    params = kernel.initial_params
+    for _ in range(30):
+        averaging = kernel._adaptive._averaging
+        params = kernel.sample(params)
+    last, average = averaging.get_state()
+    torch.testing.assert_close(kernel.step_size, average.exp())
+    assert not torch.isclose(average, last)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("warmup_steps", [1, 3, 10, 100])
+def test_any_length_of_warmup_leaves_a_usable_step_size(stepped_class, warmup_steps) -> None:
+    mcmc = quiet(stepped_class(posterior(dim=10)), num_samples=20, warmup_steps=warmup_steps, num_chains=100)
+    mcmc.run()
+    assert float(mcmc.sample_stats["accept_prob"].mean()) > 0.2
+
+
+def test_rare_starting_regions_are_found(kernel_class) -> None:
+    def critic(x: Tensor) -> Tensor:
+        return torch.where(x[:, 0] > 2.0, -x.square().sum(-1), torch.nan)
+
+    prior = dist.Normal(torch.zeros(2), 1.0).to_event(1)
+    gan = LatentPosterior(torch.nn.Identity(), Patient(critic), prior)
+    kernel = kernel_class(gan)
+    kernel.bind(500)
+    kernel.setup(0)
+    assert (kernel.state.z[:, 0] > 2).all() and torch.isfinite(kernel.state.potential).all()
+    torch.testing.assert_close(kernel.state.potential, gan.potential_fn({"z": kernel.state.z}))
+
+
+class Patient(torch.nn.Module):
+    """Lets the eight rows of a probe pass, which rarely meet a rare region."""
+
+    def __init__(self, critic: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.critic = critic
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sum(-1) if len(x) <= 8 else self.critic(x)
 
 
 def test_one_gradient_a_mala_step() -> None:

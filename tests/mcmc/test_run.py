@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import warnings
 
+import pyro
 import pytest
 import torch
 from torch import Tensor
 
-from pyro_gan import LatentPosterior, VectorizedMCMC, toys
-from pyro_gan.mcmc import MALA, IndependenceMH
+from pyro_gan import LatentPosterior, LogRatio, VectorizedMCMC, toys
+from pyro_gan.mcmc import MALA, BatchHMC, IndependenceMH
+from pyro_gan.objectives import Bernoulli
+from tests.statistics import assert_chain_mean
 
 
 def posterior() -> LatentPosterior:
@@ -86,12 +89,115 @@ def test_ctrl_c_keeps_the_draws_made_so_far() -> None:
         if stage == "Sample" and i == 17:
             raise KeyboardInterrupt
 
-    with pytest.warns(UserWarning, match="kept 17 of 40"):
+    with pytest.warns(UserWarning, match="kept 18 of 40"):
         mcmc = run(hook_fn=interrupt)
-    assert mcmc.num_samples == 17
-    assert mcmc.get_samples(group_by_chain=True)["z"].shape == (12, 17, 2)
-    assert mcmc.sample_stats["lp"].shape == (12, 17)
+    assert mcmc.num_samples == 18
+    assert mcmc.get_samples(group_by_chain=True)["z"].shape == (12, 18, 2)
+    assert mcmc.sample_stats["lp"].shape == (12, 18)
     assert torch.isfinite(mcmc.diagnostics()["z"]["r_hat"]).all()
+
+
+def test_a_run_after_ctrl_c_is_whole_again() -> None:
+    calls = []
+
+    def interrupt_once(kernel, params, stage, i) -> None:
+        calls.append(i)
+        if len(calls) == 50:
+            raise KeyboardInterrupt
+
+    with pytest.warns(UserWarning, match="Interrupted"):
+        mcmc = run(hook_fn=interrupt_once)
+    mcmc.run()
+    assert mcmc.get_samples(group_by_chain=True)["z"].shape == (12, 40, 2)
+
+
+def test_every_statistic_belongs_to_its_draw() -> None:
+    seen: dict[str, list[Tensor]] = {}
+
+    def collect(kernel, params, stage, i) -> None:
+        if stage == "Sample":
+            row = {
+                "z": kernel.state.z,
+                "lp": -kernel.state.potential,
+                "energy": kernel.info.energy,
+                "accept_prob": kernel.info.accept_prob,
+                "moved": kernel.moved,
+            }
+            for name, value in row.items():
+                seen.setdefault(name, []).append(value.clone())
+        params["z"].add_(0.5)  # a rude hook: no draw may show it
+
+    mcmc = VectorizedMCMC(
+        BatchHMC(posterior(), step_size=0.9, adapt_step_size=False),
+        20,
+        0,
+        num_chains=30,
+        hook_fn=collect,
+        disable_progbar=True,
+    )
+    mcmc.run()
+    expected = {name: torch.stack(values, 1) for name, values in seen.items()}
+    z = mcmc.get_samples(group_by_chain=True)["z"]
+    torch.testing.assert_close(z, expected.pop("z"))
+    for name, value in expected.items():
+        torch.testing.assert_close(mcmc.sample_stats[name], value)
+    lp = -posterior().potential_fn({"z": z})
+    torch.testing.assert_close(mcmc.sample_stats["lp"], lp, rtol=1e-4, atol=1e-4)
+
+
+def test_hmc_reports_the_total_energy() -> None:
+    mcmc = VectorizedMCMC(BatchHMC(posterior()), 50, 50, num_chains=500, disable_progbar=True)
+    mcmc.run()
+    kinetic = mcmc.sample_stats["energy"] + mcmc.sample_stats["lp"]
+    assert (kinetic > 0).all()
+    # Accepted momenta are standard normal at stationarity: half a degree of freedom each, two of them.
+    assert_chain_mean(kinetic, 1.0, "kinetic energy")
+
+
+def test_frozen_chains_are_seen_behind_a_long_warmup() -> None:
+    toy = toys.gaussian_shift(0.98)
+    gan = LatentPosterior(toy.generator, toy.log_ratio, toy.prior)
+    mcmc = VectorizedMCMC(IndependenceMH(gan), 50, 300, num_chains=1000, disable_progbar=True)
+    with pytest.warns(UserWarning, match="stood still while draws were kept"):
+        mcmc.run()
+    z = mcmc.get_samples(group_by_chain=True)["z"]
+    assert mcmc.never_moved < 0.01
+    assert mcmc.frozen == pytest.approx(float((z == z[:, :1]).all(1).double().mean())) and mcmc.frozen > 0.05
+
+
+def test_the_users_transforms_are_used() -> None:
+    start = {"a": torch.zeros(4)}
+    mcmc = VectorizedMCMC(
+        MALA(potential_fn=lambda p: p["a"].square() / 2),
+        3,
+        num_chains=4,
+        initial_params=start,
+        transforms={"a": torch.distributions.transforms.ExpTransform().inv},
+        disable_progbar=True,
+    )
+    mcmc.run()
+    torch.testing.assert_close(mcmc.get_samples()["a"].log().square() / 2, -mcmc.sample_stats["lp"].flatten())
+
+
+def test_a_run_inside_a_trace_leaves_nothing_in_it() -> None:
+    trace = pyro.poutine.trace(run).get_trace(num_chains=2, num_samples=2)
+    assert not [name for name in trace.nodes if name not in ("_INPUT", "_RETURN")]
+
+
+def test_networks_switched_to_training_are_found_at_setup() -> None:
+    critic = torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 1)).eval()
+    gan = LatentPosterior(torch.nn.Identity(), lambda x: critic(x).squeeze(-1), posterior().prior)
+    held = LatentPosterior(torch.nn.Identity(), LogRatio(critic, Bernoulli()), posterior().prior)
+    held.log_ratio.train()
+    critic.train()
+    for model in (gan, held):
+        with pytest.raises(ValueError, match="training mode|other rows|noise"):
+            VectorizedMCMC(MALA(model), 3, num_chains=4, disable_progbar=True).run()
+
+
+def test_unknown_sites_to_keep_raise() -> None:
+    with pytest.raises(ValueError, match="save_params"):
+        run(save_params=["w"])
 
 
 def test_ctrl_c_before_the_first_draw_is_raised() -> None:
