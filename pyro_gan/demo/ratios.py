@@ -12,8 +12,7 @@ from pyro_gan import LatentPosterior, calibrate, fit_log_ratio
 from pyro_gan.demo.gan import GAN, PixelScale, Splits
 from pyro_gan.demo.settings import Settings
 from pyro_gan.objectives import Bernoulli
-from pyro_gan.ratio.diagnostics import RatioReport, diagnose
-from pyro_gan.ratio.fit import FrontierPoint
+from pyro_gan.ratio.diagnostics import FrontierPoint, RatioReport, diagnose
 from pyro_gan.ratio.heads import LogRatio
 from pyro_gan.weights import WeightTail
 

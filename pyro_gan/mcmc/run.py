@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 
 from pyro_gan._typing import Params
 from pyro_gan.mcmc.kernel import BatchKernel
+from pyro_gan.mcmc.record import Record, stood_still
 
 __all__ = ["VectorizedMCMC"]
 
@@ -203,11 +204,7 @@ class VectorizedMCMC(AbstractMCMC):
         samples = self._drawn()
         if self.num_samples == 1:
             return math.nan
-        lp = self.sample_stats["lp"]
-        still = (lp == lp[:, :1]).all(1)
-        for value in samples.values():
-            still = still & (value == value[:, :1]).flatten(1).all(1)
-        return float(still.double().mean())
+        return float(stood_still(samples | {"lp": self.sample_stats["lp"]}).double().mean())
 
     @property
     def num_invalid(self) -> int:
@@ -215,9 +212,9 @@ class VectorizedMCMC(AbstractMCMC):
         self._drawn()
         return int(self._kernel_diagnostics["invalid proposals"])
 
-    def _iterate(self) -> dict[str, list[Tensor]]:
+    def _iterate(self) -> Record:
         kernel, params = self.kernel, self.kernel.initial_params
-        record: dict[str, list[Tensor]] = {}
+        record = Record(copy=self._hook_fn is not None)
         bar = tqdm(total=self.warmup_steps + self.num_samples * self.thin, disable=self._disable_progbar)
         diverging = None
         with bar, contextlib.suppress(KeyboardInterrupt):
@@ -230,7 +227,7 @@ class VectorizedMCMC(AbstractMCMC):
                     step_diverging = kernel.info.diverging
                     diverging = step_diverging if diverging is None else diverging | step_diverging
                     if (i + 1) % self.thin == 0:
-                        self._keep(record, diverging)
+                        record.keep(kernel, diverging)
                         diverging = None
                 if self._hook_fn is not None:
                     self._hook_fn(kernel, params, stage, i)
@@ -245,30 +242,9 @@ class VectorizedMCMC(AbstractMCMC):
         yield from (("Warmup", i) for i in range(self.warmup_steps))
         yield from (("Sample", i) for i in range(self.num_samples * self.thin))
 
-    def _keep(self, record: dict[str, list[Tensor]], diverging: Tensor) -> None:
-        kernel = self.kernel
-        state, info = kernel.state, kernel.info
-        row = {
-            "z": state.z if self._hook_fn is None else state.z.clone(),
-            "lp": -state.potential,
-            "energy": info.energy,
-            "accept_prob": info.accept_prob,
-            "diverging": diverging,
-            "moved": kernel.moved,
-        }
-        if kernel.step_size is not None:
-            row["step_size"] = kernel.step_size.expand_as(state.potential)
-        for name, value in row.items():
-            record.setdefault(name, []).append(value)
-
-    def _finish(self, record: dict[str, list[Tensor]]) -> None:
-        drawn = min(len(values) for values in record.values())
-        stats = {name: torch.stack(values[:drawn], dim=1) for name, values in record.items()}
-        z = stats.pop("z")
+    def _finish(self, record: Record) -> None:
+        z, stats = record.stack(self.kernel)
         target = self.kernel.target
-        if target.has_split:
-            log_prior = target.log_prior(z.flatten(0, 1)).unflatten(0, z.shape[:2])
-            stats["log_ratio"] = stats["lp"] - log_prior
         if self.transforms is None:
             self.transforms = target.transforms
         samples = {}
@@ -276,11 +252,10 @@ class VectorizedMCMC(AbstractMCMC):
             if self._save_params is None or name in self._save_params:
                 samples[name] = self.transforms[name].inv(value) if name in self.transforms else value
         self._samples, self.sample_stats = samples, stats
-        if drawn < self.num_samples:
-            warnings.warn(
-                f"Interrupted: kept {drawn} of {self.num_samples} draws of each chain.", stacklevel=4
-            )
-            self.num_samples = drawn
+        if len(record) < self.num_samples:
+            kept = f"Interrupted: kept {len(record)} of {self.num_samples} draws of each chain."
+            warnings.warn(kept, stacklevel=4)
+            self.num_samples = len(record)
         if self.never_moved > 0:
             warnings.warn(
                 f"{self.never_moved:.2%} of the chains accepted nothing since their start: their draws are copies of "

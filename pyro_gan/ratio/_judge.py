@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -13,26 +13,13 @@ from torch.nn.functional import softplus
 from pyro_gan._checkpoint import rng_state, set_rng_state
 from pyro_gan._chunks import chunk_rows
 from pyro_gan.ratio._holdout import check_rows, score_rows
-from pyro_gan.ratio.diagnostics import RatioReport, diagnose
+from pyro_gan.ratio.diagnostics import FrontierPoint, RatioReport, diagnose
 from pyro_gan.ratio.heads import LogRatio
 
-__all__ = ["FrontierPoint", "Judge", "best_point", "is_over"]
+__all__ = ["Judge", "best_point", "is_over"]
 
 # Evaluations in a row below the wanted overlap: one alone may be noise.
 MAX_BELOW = 3
-
-
-class FrontierPoint(NamedTuple):
-    """What one evaluation found: a better critic leaves less to sample from."""
-
-    #: Training steps done.
-    step: int
-    #: Held-out log loss in nats, each class weighing one half: log 2 knows nothing.
-    log_loss: float
-    #: Chance that a held-out real row scores above a generated one.
-    auc: float
-    #: Effective share of generated draws under the weights r.
-    ess_fraction: float
 
 
 @final

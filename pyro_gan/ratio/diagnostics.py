@@ -14,7 +14,7 @@ from torch.nn.functional import softplus
 from pyro_gan.ratio._logistic import fit_logistic
 from pyro_gan.weights import WeightTail, weight_tail
 
-__all__ = ["RatioReport", "Reliability", "diagnose"]
+__all__ = ["FrontierPoint", "RatioReport", "Reliability", "diagnose"]
 
 NUM_BINS = 20
 
@@ -101,6 +101,19 @@ class RatioReport:
         lines = [f"{name:<22} {value:>20}   {target}" for name, value, target in self.rows()]
         head = f"{self.n_real} real and {self.n_generated} generated rows"
         return "\n".join([head, f"{'figure':<22} {'value':>20}   should be", *lines])
+
+
+class FrontierPoint(NamedTuple):
+    """What one evaluation found: a better critic leaves less to sample from."""
+
+    #: Training steps done.
+    step: int
+    #: Held-out log loss in nats, each class weighing one half: log 2 knows nothing.
+    log_loss: float
+    #: Chance that a held-out real row scores above a generated one.
+    auc: float
+    #: Effective share of generated draws under the weights r.
+    ess_fraction: float
 
 
 def diagnose(

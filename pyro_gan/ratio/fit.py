@@ -16,11 +16,12 @@ from pyro_gan._frozen import check_eval
 from pyro_gan._typing import Generator
 from pyro_gan.objectives.base import Objective
 from pyro_gan.objectives.scoring import Bernoulli
-from pyro_gan.ratio._judge import FrontierPoint, Judge, best_point
+from pyro_gan.ratio._judge import Judge, best_point
+from pyro_gan.ratio.diagnostics import FrontierPoint
 from pyro_gan.ratio.heads import LogRatio, critic_scores
 from pyro_gan.training import Player, train
 
-__all__ = ["FrontierPoint", "fit_log_ratio"]
+__all__ = ["fit_log_ratio"]
 
 # With fewer rows one held-out loss could not be told from the next.
 MIN_ROWS = 50

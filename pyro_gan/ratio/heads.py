@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import OrderedDict
-from typing import TYPE_CHECKING, final
+from typing import final
 
 import torch
 from jaxtyping import Float
@@ -13,10 +13,7 @@ from torch import Tensor, nn
 from pyro_gan._typing import Critic
 from pyro_gan.objectives.base import Objective
 from pyro_gan.objectives.scoring import Bernoulli
-from pyro_gan.ratio.diagnostics import RatioReport
-
-if TYPE_CHECKING:
-    from pyro_gan.ratio.fit import FrontierPoint
+from pyro_gan.ratio.diagnostics import FrontierPoint, RatioReport
 
 __all__ = ["LogRatio", "critic_scores"]
 

@@ -11,7 +11,8 @@ from torch.optim import SGD, Adam, AdamW
 
 from pyro_gan.objectives import Bernoulli, Wasserstein
 from pyro_gan.ratio import fit_log_ratio
-from pyro_gan.ratio._judge import FrontierPoint, best_point, is_over
+from pyro_gan.ratio._judge import best_point, is_over
+from pyro_gan.ratio.diagnostics import FrontierPoint
 from pyro_gan.training import NonFiniteLoss
 
 PRIOR = Normal(0.0, 1.0).expand([1]).to_event(1)
