@@ -41,7 +41,7 @@ class LatentPosterior(nn.Module):
     Calling it is a Pyro model: a latent site, a factor, and the generated data returned. It works alone
     (`pyro.infer.NUTS(gan)`, `VectorizedMCMC(MALA(gan), ...)`) and inside a user's model, in plates and with
     vectorised particles. Both networks are held as frozen twins: they share the weights of the user's modules,
-    stay in evaluation mode and take no gradient, so nothing done here trains or switches the originals.
+    stay in evaluation mode and take no gradient, so inference neither trains the originals nor switches their mode.
     `pyro.infer.Predictive(gan, num_samples=n)` without posterior samples draws from the prior, hence from the
     generator alone.
 
