@@ -31,13 +31,13 @@ types: $(STAMP) ## mypy
 	$(BIN)/mypy
 
 test: $(STAMP) doctest ## the fast tests and the doctests, minutes (ARGS="-k latent" for a few)
-	$(BIN)/python -m pytest -m "not numbers" --durations=10 $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not numbers" --durations=10 $(ARGS)
 
 numbers: $(STAMP) ## the slow tests: trains, runs real networks (PYRO_GAN_ZOO), writes numbers.json
 	$(BIN)/python -m pytest -m numbers --capture=no --durations=0 $(ARGS)
 
 doctest: $(STAMP) ## the examples in the docstrings
-	$(BIN)/python -m pytest --doctest-modules pyro_gan
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --doctest-modules pyro_gan
 
 docs: $(STAMP) ## the pages, in docs/_build/html; a warning is an error
 	rm -rf docs/_build docs/api/generated
