@@ -44,7 +44,7 @@ docs: $(STAMP) ## the pages, in docs/_build/html; a warning is an error
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 
 tutorials: $(STAMP) ## the notebooks, small
-	CI=true $(BIN)/python -m pytest --nbmake --nbmake-timeout=600 tutorials
+	CI=true OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbmake --nbmake-timeout=600 tutorials
 
 demo: $(STAMP) ## the main job: a digits GAN, before and after (ARGS="--quick --seed 1")
 	$(BIN)/python -m pyro_gan demo $(ARGS)
