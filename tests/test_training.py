@@ -135,6 +135,15 @@ def test_a_killed_process_loses_only_the_steps_since_its_checkpoint(tmp_path, se
     assert_equal_bits(run(seed, path), run(seed))
 
 
+@pytest.fixture
+def python_hears_ctrl_c():
+    """Python installs its handler only if the signal is not ignored, as it is for a shell's background jobs."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("python_hears_ctrl_c")
 def test_ctrl_c_waits_for_the_step_and_leaves_a_checkpoint(tmp_path, seed):
     def interrupt(step):
         if step == 17:
