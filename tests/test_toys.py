@@ -188,4 +188,4 @@ def test_mlp_has_activations_between_layers_only() -> None:
 )
 def test_bad_input_gets_a_clear_error(build: object, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        build()  # type: ignore[operator]
+        build()

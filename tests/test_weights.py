@@ -132,7 +132,7 @@ def test_arviz_1_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     log_w = torch.randn(5000, dtype=torch.float64) * 2
     expected, k = smooth(log_w)
     base = types.ModuleType("arviz_stats.base")
-    base.array_stats = Stats()  # type: ignore[attr-defined]
+    base.array_stats = Stats()
     monkeypatch.setitem(sys.modules, "arviz_stats", types.ModuleType("arviz_stats"))
     monkeypatch.setitem(sys.modules, "arviz_stats.base", base)
     smoothed, k_1 = smooth(log_w)

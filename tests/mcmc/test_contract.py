@@ -173,7 +173,7 @@ def test_no_finite_start_raises(kernel_class) -> None:
         return x.sum(-1) if calls[0] <= 4 else x.sum(-1) * torch.nan
 
     gan = LatentPosterior(torch.nn.Identity(), late_nan, dist.Normal(torch.zeros(2), 1.0).to_event(1))
-    gan.validate = lambda **context: None  # type: ignore[method-assign]
+    gan.validate = lambda **context: None
     with pytest.raises(ValueError, match="no starting point"):
         quiet(kernel_class(gan), num_samples=2, num_chains=3).run()
 
@@ -188,9 +188,9 @@ def test_a_state_changed_behind_the_kernels_back_is_seen(kernel_class) -> None:
         assert not kernel._is_current(moved)
         seen: list[Tensor] = []
         evaluate = kernel._evaluate
-        kernel._evaluate = lambda z, seen=seen, evaluate=evaluate: seen.append(z) or evaluate(z)  # type: ignore[method-assign]
+        kernel._evaluate = lambda z, seen=seen, evaluate=evaluate: seen.append(z) or evaluate(z)
         params = kernel.sample(moved)
-        kernel._evaluate = evaluate  # type: ignore[method-assign]
+        kernel._evaluate = evaluate
         torch.testing.assert_close(seen[0], moved["z"])
         potential = posterior().potential_fn({"z": kernel.state.z})
         torch.testing.assert_close(kernel.state.potential, potential, rtol=1e-4, atol=1e-4)
@@ -275,7 +275,7 @@ def test_one_gradient_a_mala_step() -> None:
     calls = []
     target = kernel.target
     inner = target.potential_and_grad
-    target.potential_and_grad = lambda z: calls.append(1) or inner(z)  # type: ignore[method-assign]
+    target.potential_and_grad = lambda z: calls.append(1) or inner(z)
     params = kernel.initial_params
     for _ in range(10):
         params = kernel.sample(params)
@@ -302,7 +302,7 @@ def test_adaptation_meets_its_target_and_stops(stepped_class) -> None:
     )
     mcmc.run()
     assert len(set(sizes[:199])) > 100 and len(set(sizes[200:])) == 1
-    target = kernel._adaptive.target_accept_prob  # type: ignore[union-attr]
+    target = kernel._adaptive.target_accept_prob
     assert float(mcmc.sample_stats["accept_prob"].mean()) == pytest.approx(target, abs=0.05)
     assert (mcmc.sample_stats["step_size"] == sizes[-1]).all()
 

@@ -169,7 +169,7 @@ def test_the_table_names_every_figure() -> None:
         assert name in text
     assert f"{report.auc:.4f}" in text and "500 real" in text
     with pytest.raises(dataclasses.FrozenInstanceError):
-        report.auc = 0.0  # type: ignore[misc]
+        report.auc = 0.0
     assert isinstance(report, RatioReport)
 
 

@@ -39,19 +39,19 @@ def test_batch_of_one() -> None:
 
 def test_no_tensor_raises() -> None:
     with pytest.raises(ValueError, match="got tuple"):
-        LogRatio(lambda x: (x, x), Bernoulli())(X)  # type: ignore[arg-type, return-value]
+        LogRatio(lambda x: (x, x), Bernoulli())(X)
 
 
 def test_the_objective_is_required_and_must_have_a_ratio() -> None:
     critic = nn.Linear(1, 1)
     with pytest.raises(TypeError, match="objective"):
-        LogRatio(critic)  # type: ignore[call-arg]
+        LogRatio(critic)
     with pytest.raises(ValueError, match="calibrate"):
         LogRatio(critic, Wasserstein())
     with pytest.raises(ValueError, match="got 'bernoulli'"):
-        LogRatio(critic, "bernoulli")  # type: ignore[arg-type]
+        LogRatio(critic, "bernoulli")
     with pytest.raises(ValueError, match="critic"):
-        LogRatio(3.0, Bernoulli())  # type: ignore[arg-type]
+        LogRatio(3.0, Bernoulli())
 
 
 def test_class_prior_is_taken_off() -> None:
