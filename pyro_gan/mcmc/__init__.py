@@ -3,7 +3,19 @@
 from pyro_gan.mcmc.hmc import BatchHMC
 from pyro_gan.mcmc.independence import IndependenceMH
 from pyro_gan.mcmc.kernel import BatchKernel
-from pyro_gan.mcmc.langevin import MALA
+from pyro_gan.mcmc.langevin import MALA, ULA
+from pyro_gan.mcmc.metropolis_hastings import MetropolisHastings
+from pyro_gan.mcmc.pcn import PCN, RandomWalk
 from pyro_gan.mcmc.run import VectorizedMCMC
 
-__all__ = ["MALA", "BatchHMC", "BatchKernel", "IndependenceMH", "VectorizedMCMC"]
+__all__ = [
+    "MALA",
+    "PCN",
+    "ULA",
+    "BatchHMC",
+    "BatchKernel",
+    "IndependenceMH",
+    "MetropolisHastings",
+    "RandomWalk",
+    "VectorizedMCMC",
+]

@@ -20,8 +20,9 @@ from pyro_gan._frozen import rng_fork
 from pyro_gan._typing import Params
 from pyro_gan.mcmc.kernel import BatchKernel
 from pyro_gan.mcmc.metropolis import Info, State, metropolis
+from pyro_gan.target import Target
 
-__all__ = ["IndependenceMH"]
+__all__ = ["IndependenceMH", "check_fits", "check_proposal"]
 
 #: Proposals scored in one go. They do not depend on the state, so a few chains can score many steps ahead.
 BLOCK_ROWS = 1000
@@ -70,26 +71,16 @@ class IndependenceMH(BatchKernel):
                 "Independence MH proposes from the prior, and a bare potential_fn does not say what that is. "
                 "Pass proposal=, or a model."
             )
-        if proposal is not None and proposal.batch_shape:
-            raise ValueError(f"Expected a proposal with batch_shape (); got {tuple(proposal.batch_shape)}.")
+        if proposal is not None:
+            check_proposal(proposal)
         self.proposal = proposal
         self._block: list[State] = []
 
     def _prepare(self, num_chains: int) -> None:
         self._block = []
         self._block_steps = max(1, BLOCK_ROWS // num_chains)
-        if self.proposal is not None and self.proposal.event_shape.numel() != self.target.dim:
-            raise ValueError(
-                f"Expected a proposal over {self.target.dim} numbers; got event_shape "
-                f"{tuple(self.proposal.event_shape)}."
-            )
         if self.proposal is not None:
-            with rng_fork():
-                dtype = self.proposal.sample().dtype
-            if dtype != self.target.dtype:
-                raise ValueError(
-                    f"Expected a proposal of the model's dtype {self.target.dtype}; got {dtype}."
-                )
+            check_fits(self.proposal, self.target)
 
     def cleanup(self) -> None:
         """Drop the state and the proposals scored ahead; diagnostics stay."""
@@ -125,3 +116,24 @@ class IndependenceMH(BatchKernel):
         ahead = self._evaluate(self._propose(self._block_steps * chains))
         fields = [[None] * self._block_steps if field is None else field.split(chains) for field in ahead]
         return [State(*step) for step in zip(*fields, strict=True)]
+
+
+def check_proposal(proposal: torch.distributions.Distribution) -> None:
+    """Raise unless a distribution to propose from is one, of whole positions."""
+    if proposal.batch_shape:
+        raise ValueError(
+            f"Expected a proposal with batch_shape (); got {tuple(proposal.batch_shape)}. Independent coordinates "
+            "become one event with .to_event(1)."
+        )
+
+
+def check_fits(proposal: torch.distributions.Distribution, target: Target) -> None:
+    """Raise unless a distribution to propose from has the target's dimension and dtype."""
+    if proposal.event_shape.numel() != target.dim:
+        raise ValueError(
+            f"Expected a proposal over {target.dim} numbers; got event_shape {tuple(proposal.event_shape)}."
+        )
+    with rng_fork():
+        dtype = proposal.sample().dtype
+    if dtype != target.dtype:
+        raise ValueError(f"Expected a proposal of the model's dtype {target.dtype}; got {dtype}.")

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-__all__ = ["Info", "State", "metropolis"]
+__all__ = ["MAX_ENERGY_CHANGE", "Info", "State", "metropolis"]
 
 #: A drop in log density beyond which a proposal counts as a divergence (Pyro's and Stan's limit).
 MAX_ENERGY_CHANGE = 1000.0
@@ -34,10 +34,11 @@ class Info(NamedTuple):
     """What one transition did.
 
     Attributes:
-        accept_prob: Probability with which the proposal was to be accepted.
+        accept_prob: Probability with which the proposal was to be accepted; of an unadjusted kernel, with which a
+            Metropolis-Hastings correction would have.
         accepted: Whether it was.
         invalid: Whether the proposal's score or gradient was NaN or infinite (it was rejected).
-        diverging: Invalid, or accepted with a log probability below -1000.
+        diverging: Invalid, or a log acceptance ratio below -1000.
         energy: Total energy of the state that resulted; for a kernel without momentum its potential.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import pickle
 import warnings
 from collections.abc import Callable
@@ -15,14 +16,33 @@ from pyro.infer import MCMC
 from torch import Tensor
 
 from pyro_gan import LatentPosterior, VectorizedMCMC, toys
-from pyro_gan.mcmc import MALA, BatchHMC, BatchKernel, IndependenceMH
+from pyro_gan.mcmc import (
+    MALA,
+    PCN,
+    ULA,
+    BatchHMC,
+    BatchKernel,
+    IndependenceMH,
+    MetropolisHastings,
+    RandomWalk,
+)
+from tests.mcmc.proposals import Drifting
 
 KERNELS: dict[str, Callable[..., BatchKernel]] = {
     "IndependenceMH": IndependenceMH,
     "MALA": MALA,
+    "ULA": ULA,
     "BatchHMC": BatchHMC,
+    "RandomWalk": RandomWalk,
+    "PCN": PCN,
+    "MetropolisHastings": functools.partial(MetropolisHastings, proposal=Drifting()),
 }
-STEPPED = {name: KERNELS[name] for name in ("MALA", "BatchHMC")}
+STEPPED = {name: KERNELS[name] for name in ("MALA", "ULA", "BatchHMC", "RandomWalk", "PCN")}
+# A few steps are asked for; chains that stay are part of them.
+pytestmark = pytest.mark.filterwarnings("ignore:.*accepted nothing")
+
+# These propose from a distribution, and a bare potential has none.
+PROPOSING = (IndependenceMH, PCN)
 
 
 @pytest.fixture(params=KERNELS)
@@ -41,7 +61,7 @@ def posterior(dtype: torch.dtype = torch.float32, dim: int = 2) -> LatentPosteri
 
 
 def bare(kernel_class: Callable[..., BatchKernel], potential_fn: Callable, **kwargs: Any) -> BatchKernel:
-    if kernel_class is IndependenceMH:
+    if kernel_class in PROPOSING:
         kwargs["proposal"] = dist.Normal(torch.zeros(2), 2.0).to_event(1)
     return kernel_class(potential_fn=potential_fn, **kwargs)
 
@@ -60,7 +80,7 @@ def test_vectorised_shapes_dtypes_and_stats(kernel_class, dtype, num_chains) -> 
     assert mcmc.get_samples()["z"].shape == (num_chains * 6, 2)
     for name in ("lp", "energy", "accept_prob", "log_ratio", "diverging", "moved"):
         assert mcmc.sample_stats[name].shape == (num_chains, 6)
-    assert ("step_size" in mcmc.sample_stats) == (kernel_class is not IndependenceMH)
+    assert ("step_size" in mcmc.sample_stats) == (kernel_class in STEPPED.values())
     gan = posterior(dtype)
     tolerance = {"rtol": 1e-4, "atol": 1e-4}
     torch.testing.assert_close(mcmc.sample_stats["lp"], -gan.potential_fn({"z": z}), **tolerance)
@@ -152,7 +172,7 @@ class Patchy(torch.nn.Module):
 
 def test_unusable_scores_are_rejected_and_counted(kernel_class) -> None:
     gan = LatentPosterior(torch.nn.Identity(), Patchy(), dist.Normal(torch.zeros(2), 1.0).to_event(1))
-    options = {} if kernel_class is IndependenceMH else {"step_size": 1.0, "adapt_step_size": False}
+    options = {"step_size": 1.0, "adapt_step_size": False} if kernel_class in STEPPED.values() else {}
     mcmc = quiet(kernel_class(gan, **options), num_samples=50, warmup_steps=5, num_chains=40)
     mcmc.run()
     z = mcmc.get_samples()["z"]
@@ -205,9 +225,10 @@ def test_a_copied_kernel_does_not_trust_foreign_tensors(kernel_class) -> None:
         assert not any(other._is_current({"z": torch.full((3, 2), 9.0)}) for _ in range(50))
 
 
-def test_a_learned_proposal_leaves_no_graph() -> None:
+@pytest.mark.parametrize("proposing", PROPOSING)
+def test_a_learned_proposal_leaves_no_graph(proposing) -> None:
     proposal = dist.Normal(torch.zeros(2, requires_grad=True), 2.0).to_event(1)
-    kernel = IndependenceMH(potential_fn=lambda p: p["z"].square().sum(-1) / 2, proposal=proposal)
+    kernel = proposing(potential_fn=lambda p: p["z"].square().sum(-1) / 2, proposal=proposal)
     kernel.bind(3)
     kernel.initial_params = {"z": torch.zeros(3, 2)}
     kernel.setup(0)
@@ -282,8 +303,9 @@ def test_one_gradient_a_mala_step() -> None:
     assert len(calls) == 10
 
 
-def test_chains_are_accepted_each_for_itself(stepped_class) -> None:
-    kernel = stepped_class(posterior(), step_size=1.0, adapt_step_size=False)
+@pytest.mark.parametrize("adjusted", [name for name in STEPPED if name != "ULA"])
+def test_chains_are_accepted_each_for_itself(adjusted) -> None:
+    kernel = STEPPED[adjusted](posterior(), step_size=1.0, adapt_step_size=False)
     kernel.bind(200)
     kernel.setup(0)
     kernel.sample(kernel.initial_params)
@@ -399,12 +421,24 @@ def test_a_bare_potential_of_the_wrong_shape_raises(kernel_class) -> None:
 
 def test_a_bare_potential_needs_a_start(stepped_class) -> None:
     with pytest.raises(ValueError, match="initial_params"):
-        quiet(stepped_class(potential_fn=lambda p: p["z"].sum(-1)), num_samples=2, num_chains=3).run()
+        quiet(bare(stepped_class, lambda p: p["z"].sum(-1)), num_samples=2, num_chains=3).run()
 
 
-def test_independence_needs_a_proposal_for_a_bare_potential() -> None:
+@pytest.mark.parametrize("proposing", PROPOSING)
+def test_kernels_that_propose_need_a_proposal_for_a_bare_potential(proposing) -> None:
     with pytest.raises(ValueError, match="proposal="):
-        IndependenceMH(potential_fn=lambda p: p["z"].sum(-1))
+        proposing(potential_fn=lambda p: p["z"].sum(-1))
+
+
+@pytest.mark.parametrize("proposing", PROPOSING)
+def test_proposals_that_do_not_fit_raise(proposing) -> None:
+    for proposal, words in (
+        (dist.Normal(torch.zeros(2), 1.0), "to_event"),
+        (dist.Normal(torch.zeros(3), 1.0).to_event(1), "2 numbers"),
+        (dist.Normal(torch.zeros(2).double(), 1.0).to_event(1), "float32"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            quiet(proposing(posterior(), proposal=proposal), num_samples=2, num_chains=3).run()
 
 
 def test_models_without_a_batched_potential_raise(kernel_class) -> None:

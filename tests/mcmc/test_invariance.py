@@ -13,8 +13,18 @@ import torch
 from torch import Tensor
 
 from pyro_gan import LatentPosterior, VectorizedMCMC
-from pyro_gan.mcmc import MALA, BatchHMC, BatchKernel, IndependenceMH
+from pyro_gan.mcmc import (
+    MALA,
+    PCN,
+    ULA,
+    BatchHMC,
+    BatchKernel,
+    IndependenceMH,
+    MetropolisHastings,
+    RandomWalk,
+)
 from pyro_gan.mcmc.metropolis import Info, State, metropolis
+from tests.mcmc.proposals import Drifting, Unbalanced
 from tests.statistics import assert_different, assert_follows, assert_same_distribution
 from tests.targets import TARGETS, ExactTarget, uniform_latents
 
@@ -30,7 +40,24 @@ KERNELS: dict[str, Callable[..., BatchKernel]] = {
         f"BatchHMC {size}": lambda model, size=size: BatchHMC(model, step_size=size)
         for size in (0.03, 0.15, 0.4)
     },
+    **{
+        f"RandomWalk {size}": lambda model, size=size: RandomWalk(model, step_size=size)
+        for size in (0.1, 1.0, 5.0)
+    },
+    # The targets' priors are not all Gaussian, and pCN walks in any Gaussian.
+    **{
+        f"PCN {size}": lambda model, size=size: PCN(model, step_size=size, proposal=walk_in(model))
+        for size in (0.2, 1.5, 10.0)
+    },
+    "MetropolisHastings": lambda model: MetropolisHastings(model, proposal=Drifting()),
 }
+
+
+def walk_in(model: LatentPosterior) -> torch.distributions.Distribution:
+    """A Gaussian with correlations, off centre: not the prior, and not the target."""
+    z = model.transforms["z"](model.prior.sample()) if model.transforms else model.prior.sample()
+    factor = 1.2 * torch.eye(len(z), dtype=z.dtype) + 0.4 * torch.ones(len(z), len(z), dtype=z.dtype).tril(-1)
+    return torch.distributions.MultivariateNormal(torch.full_like(z, 0.2), scale_tril=factor)
 
 
 class NoProposalRatio(MALA):
@@ -69,11 +96,21 @@ class StaleGradient(MALA):
         return super()._transition(state._replace(grad=state.grad.roll(1, 0)))
 
 
+class NoGaussianRatio(PCN):
+    """pCN that takes its Gaussian for the prior, which it is not."""
+
+    def _evaluate(self, z: Tensor) -> State:
+        return State(z, self.target.potential(z), None, self.target.log_weight(z))
+
+
 FLAWED: dict[str, Callable[..., BatchKernel]] = {
     "NoProposalRatio": lambda model: NoProposalRatio(model, step_size=0.4),
     "NoWeightRatio": NoWeightRatio,
     "NoKineticEnergy": lambda model: NoKineticEnergy(model, step_size=0.15),
     "StaleGradient": lambda model: StaleGradient(model, step_size=0.4),
+    "NoGaussianRatio": lambda model: NoGaussianRatio(model, step_size=1.5, proposal=walk_in(model)),
+    "Unbalanced": lambda model: MetropolisHastings(model, proposal=Unbalanced()),
+    "ULA": lambda model: ULA(model, step_size=0.4),
 }
 
 
