@@ -18,8 +18,10 @@ from torch import Tensor
 
 from pyro_gan._frozen import rng_fork
 from pyro_gan._typing import Params
+from pyro_gan.mcmc.data_start import DataStart, Policy, check_scores, settle, start_at_scores
 from pyro_gan.mcmc.kernel import BatchKernel
 from pyro_gan.mcmc.metropolis import Info, State, metropolis
+from pyro_gan.mcmc.start import find_start
 from pyro_gan.target import Target
 
 __all__ = ["IndependenceMH", "check_fits", "check_proposal"]
@@ -41,9 +43,23 @@ class IndependenceMH(BatchKernel):
         num_chains: Number of chains, or None; see `BatchKernel`.
         proposal: Distribution to propose from in place of the prior, over all unconstrained sites raveled and joined:
             event shape `(dim,)`, or the one site's. Its support must cover the target's.
+        initial_log_ratio: Log ratios of real data, held out, `(datum,)`: chains start at these, as MH-GAN's do, and
+            not at prior draws; each takes one at random. Log weights, to be exact: at a temperature other than 1
+            divide by it. Such a chain has no latent before it has accepted one. Needs warmup, and `VectorizedMCMC`.
+        policy: What is done about chains that have accepted nothing when warmup ends. "continue": they go on until
+            each has accepted, `budget` steps at most, and what is left is dropped; a chain's first accepted proposal
+            is a draw of the target with weights cut at its datum's. "drop": the run goes on without them. "restart":
+            they start again from a prior draw and repeat warmup (MH-GAN's rule). All three lack what those data stand
+            for, "restart" most.
+        budget: Most steps that "continue" may add; ten times the warmup if None.
+
+    Attributes:
+        data_start: What became of chains started at real data, a `DataStart`; None before a run, or without them.
 
     Raises:
-        ValueError: for a bare `potential_fn` without `proposal`, or a proposal of another dimension.
+        ValueError: for a bare `potential_fn` without `proposal`, or a proposal of another dimension; for
+            `initial_log_ratio` that is not finite or not of shape `(datum,)`, with `proposal`, without warmup, under
+            another runner or with initial params; if all chains were dropped.
 
     Example:
         >>> from pyro_gan import LatentPosterior, VectorizedMCMC, toys
@@ -64,6 +80,9 @@ class IndependenceMH(BatchKernel):
         *,
         num_chains: int | None = None,
         proposal: torch.distributions.Distribution | None = None,
+        initial_log_ratio: Float[Tensor, " datum"] | None = None,
+        policy: Policy = "continue",
+        budget: int | None = None,
     ) -> None:
         super().__init__(model, potential_fn, num_chains=num_chains)
         if potential_fn is not None and proposal is None:
@@ -73,12 +92,27 @@ class IndependenceMH(BatchKernel):
             )
         if proposal is not None:
             check_proposal(proposal)
+        if initial_log_ratio is not None:
+            check_scores(initial_log_ratio, policy, budget)
+            if proposal is not None:
+                raise ValueError(
+                    "Expected initial_log_ratio or proposal=, not both: a log ratio is a weight over the prior."
+                )
         self.proposal = proposal
+        self.initial_log_ratio = initial_log_ratio
+        self.policy = policy
+        self.budget = budget
+        self.data_start: DataStart | None = None
         self._block: list[State] = []
+        self._placed: Tensor | None = None
+
+    @property
+    def placed(self) -> Tensor:
+        """Which chains have a position, `(chain,)`: all, but for those started at real data and dropped."""
+        return super().placed if self._placed is None else self._placed
 
     def _prepare(self, num_chains: int) -> None:
-        self._block = []
-        self._block_steps = max(1, BLOCK_ROWS // num_chains)
+        self._block, self._placed, self.data_start = [], None, None
         if self.proposal is not None:
             check_fits(self.proposal, self.target)
 
@@ -89,6 +123,29 @@ class IndependenceMH(BatchKernel):
 
     def _sample_start(self, num_draws: int) -> Tensor:
         return self._propose(num_draws)
+
+    def _start(self, chains: int | None) -> State:
+        if self.initial_log_ratio is not None:
+            if self._runner_chains is None:
+                raise ValueError(
+                    "Chains that start at real data have no latent at first, which only VectorizedMCMC can handle. "
+                    "Use it, or leave initial_log_ratio out."
+                )
+            if self._warmup_steps == 0:
+                raise ValueError(
+                    "Expected warmup_steps of at least 1 with initial_log_ratio; got 0. Before they accept a proposal "
+                    "such chains have no latent to give."
+                )
+            if self._given_params is not None:
+                raise ValueError("Expected initial_log_ratio or initial_params, not both.")
+        return super()._start(chains)
+
+    def _first_state(self, num_chains: int) -> State:
+        if self.initial_log_ratio is None:
+            return super()._first_state(num_chains)
+        with rng_fork():
+            like = self.target.sample_prior(1)
+        return start_at_scores(self.initial_log_ratio, num_chains, self.target, like)
 
     def _evaluate(self, z: Float[Tensor, "chain dim"]) -> State:
         if self.proposal is None:
@@ -113,9 +170,26 @@ class IndependenceMH(BatchKernel):
         return self.proposal.sample((num_draws,)).reshape(num_draws, -1)
 
     def _score_ahead(self, chains: int) -> list[State]:
-        ahead = self._evaluate(self._propose(self._block_steps * chains))
-        fields = [[None] * self._block_steps if field is None else field.split(chains) for field in ahead]
+        steps = max(1, BLOCK_ROWS // chains)
+        ahead = self._evaluate(self._propose(steps * chains))
+        fields = [[None] * steps if field is None else field.split(chains) for field in ahead]
         return [State(*step) for step in zip(*fields, strict=True)]
+
+    def _end_warmup(self, state: State) -> State:
+        if self.initial_log_ratio is None:
+            return state
+        settled = settle(
+            state,
+            self._moved,
+            self._score_ahead,
+            # The prior draw that a restart begins with takes the place of a step.
+            fresh=lambda chains: find_start(chains, self._propose, self._evaluate),
+            policy=self.policy,
+            restart_steps=self._warmup_steps - 1,
+            budget=10 * self._warmup_steps if self.budget is None else self.budget,
+        )
+        self._moved, self._placed, self.data_start = settled.moved, settled.placed, settled.report
+        return settled.state
 
 
 def check_proposal(proposal: torch.distributions.Distribution) -> None:

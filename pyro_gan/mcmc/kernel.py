@@ -14,7 +14,7 @@ from pyro.infer.mcmc.mcmc_kernel import MCMCKernel
 from torch import Tensor
 
 from pyro_gan._typing import Params
-from pyro_gan.mcmc.metropolis import Info, State
+from pyro_gan.mcmc.metropolis import Info, State, take
 from pyro_gan.mcmc.start import check_initial_params, find_start, start_at
 from pyro_gan.mcmc.step_size import StepSize
 from pyro_gan.target import Target, make_target
@@ -64,6 +64,7 @@ class BatchKernel(MCMCKernel):
         self._given_params: dict[str, Tensor] | None = None
         self._initial_params: dict[str, Tensor] | None = None
         self._runner_chains: int | None = None
+        self._starts: int | None = None
         self._target: Target | None = None
         self._state: State | None = None
         self._info: Info | None = None
@@ -135,6 +136,8 @@ class BatchKernel(MCMCKernel):
                 # Pyro's runner does not announce the end of warmup.
                 if self._step == self._warmup_steps:
                     self._adaptive.freeze()
+            if self._step == self._warmup_steps:
+                state = self._end_warmup(state)
         else:
             self._accept_sum = self._info.accept_prob.mean() + self._accept_sum
             self._num_invalid = self._info.invalid.sum() + self._num_invalid
@@ -178,8 +181,12 @@ class BatchKernel(MCMCKernel):
 
     # What VectorizedMCMC calls.
 
-    def bind(self, num_chains: int) -> None:
+    def bind(self, num_chains: int, num_starts: int | None = None) -> None:
         """Run as a batch of `num_chains` under a runner that knows about it.
+
+        Args:
+            num_chains: Number of chains.
+            num_starts: Number of points to start from, each for as many chains in a row; one a chain if None.
 
         Raises:
             ValueError: if the kernel was built for another number of chains.
@@ -190,10 +197,11 @@ class BatchKernel(MCMCKernel):
                 "Leave the kernel's out: the runner's is used."
             )
         self._runner_chains = num_chains
+        self._starts = num_starts
 
     def release(self) -> None:
         """Leave the runner."""
-        self._runner_chains = None
+        self._runner_chains = self._starts = None
 
     @property
     def target(self) -> Target:
@@ -222,6 +230,11 @@ class BatchKernel(MCMCKernel):
         return self._moved
 
     @property
+    def placed(self) -> Tensor:
+        """Which chains have a position at all, `(chain,)`; a kernel may start chains that have none yet."""
+        return torch.ones_like(self._moved)
+
+    @property
     def step_size(self) -> Tensor | None:
         """The current step size, a scalar; None for kernels without one."""
         return None if self._adaptive is None else self._adaptive.value
@@ -230,6 +243,10 @@ class BatchKernel(MCMCKernel):
 
     def _prepare(self, num_chains: int) -> None:
         """Check what the kernel needs of the target. Runs before the starting point is found."""
+
+    def _end_warmup(self, state: State) -> State:
+        """Do what is to be done once, between warmup and the first draw."""
+        return state
 
     def _reset_counts(self) -> None:
         self._step = 0
@@ -240,10 +257,14 @@ class BatchKernel(MCMCKernel):
 
     def _start(self, chains: int | None) -> State:
         if self._given_params is None:
-            return find_start(chains or 1, self._sample_start, self._evaluate)
+            starts = self._starts or chains or 1
+            return _repeated(self._first_state(starts), (chains or 1) // starts)
         check_initial_params(self._given_params, self.target, chains)
         z = self.target.pack(self._batched(self._given_params, chains is not None))
         return start_at(z.detach().clone(), self._evaluate)
+
+    def _first_state(self, num_chains: int) -> State:
+        return find_start(num_chains, self._sample_start, self._evaluate)
 
     def _sample_start(self, num_draws: int) -> Tensor:
         return self.target.sample_prior(num_draws)
@@ -267,3 +288,8 @@ class BatchKernel(MCMCKernel):
         return params.keys() == last.keys() and all(
             value is last[name] and value._version == versions[name] for name, value in params.items()
         )
+
+
+def _repeated(state: State, copies: int) -> State:
+    index = torch.arange(len(state.z), device=state.z.device).repeat_interleave(copies)
+    return take(state, index)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-__all__ = ["MAX_ENERGY_CHANGE", "Info", "State", "metropolis"]
+__all__ = ["MAX_ENERGY_CHANGE", "Info", "State", "metropolis", "take"]
 
 #: A drop in log density beyond which a proposal counts as a divergence (Pyro's and Stan's limit).
 MAX_ENERGY_CHANGE = 1000.0
@@ -47,6 +47,16 @@ class Info(NamedTuple):
     invalid: Bool[Tensor, " chain"]
     diverging: Bool[Tensor, " chain"]
     energy: Float[Tensor, " chain"]
+
+
+def take(state: State, chains: Tensor) -> State:
+    """Return some of a batch of states, by index or mask."""
+    return State(
+        state.z[chains],
+        state.potential[chains],
+        None if state.grad is None else state.grad[chains],
+        None if state.log_weight is None else state.log_weight[chains],
+    )
 
 
 def metropolis(state: State, proposal: State, log_accept: Float[Tensor, " chain"]) -> tuple[State, Info]:

@@ -1,67 +1,108 @@
-"""What is kept of a run: draws, their statistics, and which chains stood still."""
+"""What is kept of a run: draws, their statistics, and moments over all steps."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
-from pyro_gan._typing import Params
 from pyro_gan.mcmc.kernel import BatchKernel
+from pyro_gan.mcmc.moments import Moments, RunningMoments
 
-__all__ = ["Record", "stood_still"]
+__all__ = ["Record", "RecordedRun"]
+
+
+class RecordedRun(NamedTuple):
+    """A run as it was recorded, of the chains that have a position.
+
+    Attributes:
+        samples: Constrained draws by site, `(chain, draw, *event)`.
+        stats: Statistics of the draws, `(chain, draw)`. `log_ratio` is the log weight: `lp` less the log density of
+            the prior, where that is known.
+        moments: Of every step, kept or not, by site, and of `stats`' `lp` and `accept_prob` under those names.
+        num_draws: Draws made of each chain, whether or not more than the last is there.
+    """
+
+    samples: dict[str, Tensor]
+    stats: dict[str, Tensor]
+    moments: dict[str, Moments]
+    num_draws: int
 
 
 class Record:
-    """Collects a kernel's states, draw by draw, as tensors that nobody has yet read back from the device.
+    """Collects a kernel's states, step by step, as tensors that nobody has yet read back from the device.
 
     Args:
+        transforms: Constrained to unconstrained, by site.
         copy: Whether to copy positions, for somebody else holds them too and may write into them.
+        only_last: Whether each draw takes the place of the one before.
     """
 
-    def __init__(self, *, copy: bool) -> None:
+    def __init__(self, transforms: Mapping[str, Any], *, copy: bool, only_last: bool) -> None:
+        self._transforms = transforms
         self._copy = copy
+        self._only_last = only_last
         self._columns: dict[str, list[Tensor]] = {}
+        self._num_draws = 0
+        self._diverging: Tensor | None = None
+        self._running: dict[str, RunningMoments] = {}
 
-    def keep(self, kernel: BatchKernel, diverging: Bool[Tensor, " chain"]) -> None:
-        """Keep the kernel's state as a draw.
+    def step(self, kernel: BatchKernel, *, keep: bool) -> None:
+        """Take note of a transition.
 
         Args:
-            kernel: The kernel, just after a transition.
-            diverging: Whether a chain diverged in any of the steps that the draw stands for.
+            kernel: The kernel, just after it.
+            keep: Whether its state is a draw. A draw answers for the divergences of the steps since the last one.
         """
         state, info = kernel.state, kernel.info
+        self._diverging = info.diverging if self._diverging is None else self._diverging | info.diverging
+        values = self._constrained(kernel, state.z) | {
+            "lp": -state.potential,
+            "accept_prob": info.accept_prob,
+        }
+        for name, value in values.items():
+            self._running.setdefault(name, RunningMoments()).update(value)
+        if not keep:
+            return
         row = {
             "z": state.z.clone() if self._copy else state.z,
             "lp": -state.potential,
             "energy": info.energy,
             "accept_prob": info.accept_prob,
-            "diverging": diverging,
+            "diverging": self._diverging,
             "moved": kernel.moved,
         }
         if kernel.step_size is not None:
             row["step_size"] = kernel.step_size.expand_as(state.potential)
-        for name, value in row.items():
-            self._columns.setdefault(name, []).append(value)
+        self._diverging = None
+        if self._only_last:
+            self._columns = {name: [value] for name, value in row.items()}
+        else:
+            for name, value in row.items():
+                self._columns.setdefault(name, []).append(value)
+        # Counted when whole: an interrupt can come between two columns of a row.
+        self._num_draws += 1
 
     def __len__(self) -> int:
-        # An interrupt can come between two columns of a row.
-        return min((len(values) for values in self._columns.values()), default=0)
+        return self._num_draws
 
-    def stack(self, kernel: BatchKernel) -> tuple[Float[Tensor, "chain draw dim"], dict[str, Tensor]]:
-        """Return unconstrained draws and their statistics, `(chain, draw)` each.
-
-        The statistic `log_ratio` is the log weight: `lp` less the log density of the prior, where that is known.
-        """
-        stats = {name: torch.stack(values[: len(self)], dim=1) for name, values in self._columns.items()}
+    def result(self, kernel: BatchKernel) -> RecordedRun:
+        """Return what was recorded."""
+        chains = slice(None) if kernel.placed.all() else kernel.placed
+        kept = min(self._num_draws, 1) if self._only_last else self._num_draws
+        stats = {name: torch.stack(values[:kept], dim=1)[chains] for name, values in self._columns.items()}
         z = stats.pop("z")
         if kernel.target.has_split:
             log_prior = kernel.target.log_prior(z.flatten(0, 1)).unflatten(0, z.shape[:2])
             stats["log_ratio"] = stats["lp"] - log_prior
-        return z, stats
+        moments = {name: running.result(chains) for name, running in self._running.items()}
+        return RecordedRun(self._constrained(kernel, z), stats, moments, self._num_draws)
 
-
-def stood_still(samples: Params) -> Bool[Tensor, " chain"]:
-    """Return which chains' draws, `{site: (chain, draw, *event)}`, are all one point."""
-    still = [(value == value[:, :1]).flatten(1).all(1) for value in samples.values()]
-    return torch.stack(still).all(0)
+    def _constrained(self, kernel: BatchKernel, z: Float[Tensor, "*batch dim"]) -> dict[str, Tensor]:
+        return {
+            name: self._transforms[name].inv(value) if name in self._transforms else value
+            for name, value in kernel.target.unpack(z).items()
+        }

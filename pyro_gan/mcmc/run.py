@@ -6,7 +6,7 @@ import contextlib
 import math
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import pyro
 import pyro.poutine as poutine
@@ -18,7 +18,8 @@ from tqdm.auto import tqdm
 
 from pyro_gan._typing import Params
 from pyro_gan.mcmc.kernel import BatchKernel
-from pyro_gan.mcmc.record import Record, stood_still
+from pyro_gan.mcmc.moments import Moments, moments_table, nested_r_hat
+from pyro_gan.mcmc.record import Record
 
 __all__ = ["VectorizedMCMC"]
 
@@ -47,18 +48,24 @@ class VectorizedMCMC(AbstractMCMC):
         transforms: Constrained to unconstrained by site, for a bare `potential_fn`.
         save_params: Sites to keep; all if None.
         thin: Steps for each kept draw.
+        keep: "all" draws, or the "last" of each chain: one output a chain, and memory for one. Convergence is then
+            judged by `moments` and nested R-hat, which every run has.
+        num_superchains: Points to start from, each for `num_chains / num_superchains` chains in a row, as nested R-hat
+            wants it; every chain from its own if None. Given `initial_params` must agree within a superchain.
 
     Attributes:
         sample_stats: What was recorded of every kept draw, tensors of shape `(chain, draw)`: `lp` (log density up to a
             constant), `energy`, `accept_prob`, `diverging`, `moved` (whether the chain has accepted anything since its
             start), `step_size`, and where prior and weight are known apart `log_ratio` (the log weight, nats).
+        moments: Mean and variance of every chain over all steps after warmup, kept or not, by site, constrained.
 
     Raises:
-        ValueError: if a number is not positive, or the kernel is not batched or disagrees about the chains.
+        ValueError: if a number is not positive, the kernel is not batched or disagrees about the chains, or the
+            superchains are not of a size.
 
     References:
         Rank-Normalization, Folding, and Localization: An Improved R-hat, Vehtari et al., 2021,
-        https://arxiv.org/abs/1903.08008.
+        https://arxiv.org/abs/1903.08008; Nested R-hat, Margossian et al., 2024, https://arxiv.org/abs/2110.13017.
 
     Example:
         >>> from pyro_gan import LatentPosterior, toys
@@ -86,6 +93,8 @@ class VectorizedMCMC(AbstractMCMC):
         save_params: list[str] | None = None,
         *,
         thin: int = 1,
+        keep: Literal["all", "last"] = "all",
+        num_superchains: int | None = None,
     ) -> None:
         if not isinstance(kernel, BatchKernel):
             raise ValueError(
@@ -104,12 +113,21 @@ class VectorizedMCMC(AbstractMCMC):
                 f"The runner has num_chains={num_chains}, its kernel num_chains={kernel.num_chains}. "
                 "Leave the kernel's out: the runner's is used."
             )
+        if keep not in ("all", "last"):
+            raise ValueError(f'Expected keep="all" or keep="last"; got {keep!r}.')
+        if num_superchains is not None and (num_superchains < 2 or num_chains % num_superchains):
+            raise ValueError(
+                f"Expected num_superchains of 2 or more that divides num_chains={num_chains}; got {num_superchains}."
+            )
         super().__init__(kernel, num_chains, transforms)
         self.num_samples = num_samples
-        self._wanted_samples = num_samples
+        self._wanted_samples, self._wanted_chains = num_samples, num_chains
         self.warmup_steps = num_samples if warmup_steps is None else warmup_steps
         self.thin = thin
+        self.keep = keep
+        self.num_superchains = num_superchains
         self.sample_stats: dict[str, Tensor] = {}
+        self.moments: dict[str, Moments] = {}
         self._initial_params = initial_params
         self._hook_fn = hook_fn
         self._disable_progbar = disable_progbar
@@ -117,6 +135,8 @@ class VectorizedMCMC(AbstractMCMC):
         self._save_params = save_params
         self._samples: dict[str, Tensor] | None = None
         self._kernel_diagnostics: dict[str, Any] = {}
+        self._superchain = self._mean_accept_prob = torch.zeros(0)
+        self._lp_moments = Moments(torch.zeros(0), torch.zeros(0), 0)
         # ArviZ's `from_pyro` reads the model's arguments here.
         self._args: tuple[Any, ...] = ()
         self._kwargs: dict[str, Any] = {}
@@ -133,9 +153,9 @@ class VectorizedMCMC(AbstractMCMC):
         """
         self._args, self._kwargs = args, kwargs
         # An earlier run may have been cut short.
-        self.num_samples = self._wanted_samples
+        self.num_samples, self.num_chains = self._wanted_samples, self._wanted_chains
         kernel = self.kernel
-        kernel.bind(self.num_chains)
+        kernel.bind(self.num_chains, self.num_superchains)
         given = kernel._given_params
         if self._initial_params is not None:
             kernel.initial_params = dict(self._initial_params)
@@ -143,6 +163,7 @@ class VectorizedMCMC(AbstractMCMC):
             with _validation(self._disable_validation):
                 kernel.setup(self.warmup_steps, *args, **kwargs)
                 self._check_sites()
+                self._check_superchains()
                 record = self._iterate()
         finally:
             kernel.release()
@@ -161,9 +182,11 @@ class VectorizedMCMC(AbstractMCMC):
         return select_samples(self._drawn(), num_samples, group_by_chain)
 
     def diagnostics(self) -> dict[str, Any]:
-        """Return effective sample size and split R-hat by site, and by chain divergences and acceptance rate.
+        """Return effective sample size, split R-hat and nested R-hat by site, by chain divergences and acceptance rate.
 
-        Chains are named "chain 000" and so on, so that sorting the names sorts the chains.
+        Chains are named "chain 000" and so on, so that sorting the names sorts the chains. Effective sample size and
+        split R-hat are NaN with fewer than four draws a chain; nested R-hat, see `moments.nested_r_hat`, is of all
+        steps, with the superchains as they started or every chain one of its own.
         """
         samples = self._drawn()
         if self.num_samples >= MIN_DRAWS_FOR_RHAT:
@@ -171,20 +194,27 @@ class VectorizedMCMC(AbstractMCMC):
         else:
             nan = {name: torch.full(value.shape[2:], torch.nan) for name, value in samples.items()}
             result = {name: {"n_eff": value, "r_hat": value} for name, value in nan.items()}
+        for name in samples:
+            result[name]["nested_r_hat"] = nested_r_hat(self.moments[name], self._superchain)
         width = max(3, len(str(self.num_chains - 1)))
-        diverging, accept_prob = self.sample_stats["diverging"].cpu(), self.sample_stats["accept_prob"].cpu()
+        diverging, accept_prob = self.sample_stats["diverging"].cpu(), self._mean_accept_prob.cpu()
         chains = [f"chain {chain:0{width}d}" for chain in range(self.num_chains)]
         result["divergences"] = {
             name: row.nonzero().flatten().tolist() for name, row in zip(chains, diverging, strict=True)
         }
-        result["acceptance rate"] = dict(zip(chains, accept_prob.mean(1).tolist(), strict=True))
+        result["acceptance rate"] = dict(zip(chains, accept_prob.tolist(), strict=True))
         return result
 
     def summary(self, prob: float = 0.9) -> None:
-        """Print Pyro's table of means, quantiles, effective sample sizes and R-hats, and what went wrong by chain."""
+        """Print Pyro's table of means, quantiles, effective sample sizes and R-hats, and what went wrong by chain.
+
+        With fewer than four draws a chain, as of `keep="last"`, the table is of the moments and nested R-hat.
+        """
         samples = self._drawn()
         if self.num_samples >= MIN_DRAWS_FOR_RHAT:
             print_summary(samples, prob=prob)
+        else:
+            tqdm.write(moments_table(self.moments, self._superchain))
         tqdm.write(
             f"Number of divergences: {int(self.sample_stats['diverging'].sum())}\n"
             f"Invalid proposals (NaN or infinite score, rejected): {self.num_invalid}\n"
@@ -200,11 +230,15 @@ class VectorizedMCMC(AbstractMCMC):
 
     @property
     def frozen(self) -> float:
-        """Share of the chains whose kept draws are all one point; NaN with a single draw a chain."""
-        samples = self._drawn()
-        if self.num_samples == 1:
+        """Share of the chains that have been at one point for all steps after warmup; NaN after a single step."""
+        self._drawn()
+        if self._lp_moments.num_steps == 1:
             return math.nan
-        return float(stood_still(samples | {"lp": self.sample_stats["lp"]}).double().mean())
+        still = [
+            (m.variance == 0).reshape(self.num_chains, -1).all(1)
+            for m in (*self.moments.values(), self._lp_moments)
+        ]
+        return float(torch.stack(still).all(0).double().mean())
 
     @property
     def num_invalid(self) -> int:
@@ -214,21 +248,17 @@ class VectorizedMCMC(AbstractMCMC):
 
     def _iterate(self) -> Record:
         kernel, params = self.kernel, self.kernel.initial_params
-        record = Record(copy=self._hook_fn is not None)
+        if self.transforms is None:
+            self.transforms = kernel.target.transforms
+        record = Record(self.transforms, copy=self._hook_fn is not None, only_last=self.keep == "last")
         bar = tqdm(total=self.warmup_steps + self.num_samples * self.thin, disable=self._disable_progbar)
-        diverging = None
         with bar, contextlib.suppress(KeyboardInterrupt):
             for stage, i in self._steps():
                 bar.set_description(stage, refresh=False)
                 params = kernel.sample(params)
                 # What the hook does to the chains is the next step's business, and no draw's.
                 if stage == "Sample":
-                    # A thinned draw answers for the steps it stands for.
-                    step_diverging = kernel.info.diverging
-                    diverging = step_diverging if diverging is None else diverging | step_diverging
-                    if (i + 1) % self.thin == 0:
-                        record.keep(kernel, diverging)
-                        diverging = None
+                    record.step(kernel, keep=(i + 1) % self.thin == 0)
                 if self._hook_fn is not None:
                     self._hook_fn(kernel, params, stage, i)
                 # The bar redraws a few times a second; only then is a number read back from the device.
@@ -243,26 +273,34 @@ class VectorizedMCMC(AbstractMCMC):
         yield from (("Sample", i) for i in range(self.num_samples * self.thin))
 
     def _finish(self, record: Record) -> None:
-        z, stats = record.stack(self.kernel)
-        target = self.kernel.target
-        if self.transforms is None:
-            self.transforms = target.transforms
-        samples = {}
-        for name, value in target.unpack(z).items():
-            if self._save_params is None or name in self._save_params:
-                samples[name] = self.transforms[name].inv(value) if name in self.transforms else value
-        self._samples, self.sample_stats = samples, stats
-        if len(record) < self.num_samples:
-            kept = f"Interrupted: kept {len(record)} of {self.num_samples} draws of each chain."
-            warnings.warn(kept, stacklevel=4)
-            self.num_samples = len(record)
+        samples, self.sample_stats, moments, num_draws = record.result(self.kernel)
+        kept = [name for name in samples if self._save_params is None or name in self._save_params]
+        self._samples = {name: samples[name] for name in kept}
+        self.moments = {name: moments[name] for name in kept}
+        self._lp_moments, self._mean_accept_prob = moments["lp"], moments["accept_prob"].mean
+        copies = self._wanted_chains // (self.num_superchains or self._wanted_chains)
+        placed = self.kernel.placed.nonzero().flatten()
+        self._superchain, self.num_chains = placed // copies, len(placed)
+        if num_draws < self._wanted_samples:
+            made = f"Interrupted: kept {num_draws} of {self._wanted_samples} draws of each chain."
+            if self.keep == "last":
+                made = f"Interrupted: kept draw {num_draws} of {self._wanted_samples} of each chain."
+            warnings.warn(made, stacklevel=4)
+        self.num_samples = 1 if self.keep == "last" else num_draws
+        if self.num_chains < self._wanted_chains:
+            warnings.warn(
+                f"{1 - self.num_chains / self._wanted_chains:.2%} of the chains had accepted nothing when warmup ended "
+                "and were dropped: they started at real data and have no latent to give. What those data stand for is "
+                "missing from the output. Run a longer warmup, or look at LatentPosterior.check().",
+                stacklevel=4,
+            )
         if self.never_moved > 0:
             warnings.warn(
                 f"{self.never_moved:.2%} of the chains accepted nothing since their start: their draws are copies of "
                 "where they started. Run longer, adapt the step size, or look at LatentPosterior.check().",
                 stacklevel=4,
             )
-        if self.frozen > MAX_FROZEN and self.num_samples * self.thin >= MIN_STEPS_TO_MOVE:
+        if self.frozen > MAX_FROZEN and self._lp_moments.num_steps >= MIN_STEPS_TO_MOVE:
             warnings.warn(
                 f"{self.frozen:.2%} of the chains stood still while draws were kept: all draws of such a chain are one "
                 "point. Run longer, thin more, adapt the step size, or look at LatentPosterior.check().",
@@ -274,6 +312,16 @@ class VectorizedMCMC(AbstractMCMC):
         if unknown:
             raise ValueError(
                 f"Expected save_params out of the sites {sorted(self.kernel.target.shapes)}; got {sorted(unknown)}."
+            )
+
+    def _check_superchains(self) -> None:
+        if self.num_superchains is None:
+            return
+        starts = self.kernel.state.z.unflatten(0, (self.num_superchains, -1))
+        if not torch.equal(starts, starts[:, :1].expand_as(starts)) and not starts.isnan().any():
+            raise ValueError(
+                f"Expected initial_params to agree within each of the {self.num_superchains} superchains, "
+                f"{starts.shape[1]} chains in a row; got others. Nested R-hat compares chains that start together."
             )
 
     def _drawn(self) -> dict[str, Tensor]:

@@ -1,0 +1,115 @@
+"""Moments of chains as they run, for runs that keep no history, and nested R-hat, which judges convergence by them."""
+
+from __future__ import annotations
+
+import itertools
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+__all__ = ["Moments", "RunningMoments", "moments_table", "nested_r_hat"]
+
+
+class Moments(NamedTuple):
+    """What is known of every chain after `num_steps` steps, none of them kept.
+
+    Attributes:
+        mean: Mean over the steps, `(chain, *event)`.
+        variance: Variance over the steps about that mean, divided by `num_steps - 1`; NaN after one step.
+        num_steps: Steps of each chain.
+    """
+
+    mean: Float[Tensor, "chain *event"]
+    variance: Float[Tensor, "chain *event"]
+    num_steps: int
+
+
+class RunningMoments:
+    """Mean and variance of a sequence of tensors, one pass, no history.
+
+    References:
+        Note on a method for calculating corrected sums of squares and products, B. P. Welford, 1962.
+
+    Example:
+        >>> running = RunningMoments()
+        >>> for value in (1.0, 2.0, 6.0):
+        ...     running.update(torch.tensor([value]))
+        >>> running.result().mean, running.result().variance
+        (tensor([3.]), tensor([7.]))
+    """
+
+    def __init__(self) -> None:
+        self._num_steps = 0
+        self._mean = self._squares = torch.zeros(())
+
+    def update(self, value: Float[Tensor, "chain *event"]) -> None:
+        """Take a step's values into account. They are copied, not held."""
+        self._num_steps += 1
+        if self._num_steps == 1:
+            self._mean, self._squares = value.clone(), torch.zeros_like(value)
+            return
+        from_old = value - self._mean
+        self._mean.lerp_(value, 1 / self._num_steps)
+        self._squares.addcmul_(from_old, value - self._mean)
+
+    def result(self, chains: Bool[Tensor, " chain"] | slice = slice(None)) -> Moments:
+        """Return the moments so far, of all chains or of some."""
+        divisor = self._num_steps - 1 if self._num_steps > 1 else torch.nan
+        return Moments(self._mean[chains], self._squares[chains] / divisor, self._num_steps)
+
+
+def nested_r_hat(moments: Moments, superchain: Float[Tensor, " chain"]) -> Float[Tensor, "*event"]:
+    r"""Return R-hat for many short chains, some of which share a starting point.
+
+    .. math:: \widehat{nR} = \sqrt{1 + \hat B / \hat W},
+
+    where :math:`\hat B` is the variance of the superchains' means and :math:`\hat W` the mean over superchains of the
+    variance between their chains plus that within them. Ordinary R-hat asks whether one chain has forgotten where it
+    started, which takes it many effective draws; this one asks it of `M` chains together. At stationarity it is about
+    `sqrt(1 + 1 / M)` after a single step, and falls towards 1 with more.
+
+    Args:
+        moments: Of every chain.
+        superchain: Which superchain each chain belongs to, integers `(chain,)`; all of a size, or nearly.
+
+    Returns:
+        One number for each coordinate; NaN for fewer than two superchains, or where nothing varies within them.
+
+    References:
+        Nested R-hat: Assessing the convergence of Markov chain Monte Carlo when running many short chains,
+        C. C. Margossian et al., 2024, https://arxiv.org/abs/2110.13017.
+
+    Example:
+        >>> moments = Moments(torch.randn(1000), torch.full((1000,), torch.nan), 1)
+        >>> bool(nested_r_hat(moments, torch.arange(1000) // 100) < 1.05)
+        True
+    """
+    _, group, sizes = superchain.unique(return_inverse=True, return_counts=True)
+    if len(sizes) < 2:
+        return torch.full_like(moments.mean[0], torch.nan)
+    sizes = sizes.to(moments.mean).reshape(-1, *[1] * (moments.mean.dim() - 1))
+    centres = _group_sum(moments.mean, group, len(sizes)) / sizes
+    deviations = (moments.mean - centres[group]).square()
+    among = _group_sum(deviations, group, len(sizes)) / (sizes - 1).clamp(min=1)
+    within = moments.variance.mean(0) if moments.num_steps > 1 else 0.0
+    total = among.mean(0) + within
+    return torch.where(total > 0, torch.sqrt(1 + centres.var(0) / total), torch.nan)
+
+
+def moments_table(moments: dict[str, Moments], superchain: Float[Tensor, " chain"]) -> str:
+    """Return mean, standard deviation and nested R-hat of every coordinate of every site, a line each."""
+    lines = [f"{'':>16}{'mean':>12}{'std':>12}{'nested r_hat':>14}"]
+    for name, (mean, variance, num_steps) in moments.items():
+        spread = mean.var(0) + (variance.mean(0) if num_steps > 1 else 0.0)
+        r_hat = nested_r_hat(moments[name], superchain)
+        for index in itertools.product(*(range(size) for size in mean.shape[1:])):
+            label = name + (f"[{','.join(map(str, index))}]" if index else "")
+            figures = float(mean.mean(0)[index]), float(spread[index].sqrt()), float(r_hat[index])
+            lines.append(f"{label:>16}" + "{:>12.2f}{:>12.2f}{:>14.3f}".format(*figures))
+    return "\n".join(lines)
+
+
+def _group_sum(values: Tensor, group: Tensor, num_groups: int) -> Tensor:
+    return values.new_zeros((num_groups, *values.shape[1:])).index_add_(0, group, values)
