@@ -9,7 +9,15 @@ import torch
 from torch import Tensor
 from torch.distributions.transforms import Transform
 
-__all__ = ["BatchedPotential", "Critic", "Generator", "Params", "left_shape"]
+__all__ = [
+    "BatchedPotential",
+    "BoundedRatio",
+    "BoundedWeight",
+    "Critic",
+    "Generator",
+    "Params",
+    "left_shape",
+]
 
 #: Latent values by site name. Unconstrained unless a docstring says otherwise.
 Params = Mapping[str, Tensor]
@@ -54,6 +62,24 @@ class BatchedPotential(Protocol):
 
     def sample_prior(self, num_draws: int) -> dict[str, Tensor]:
         """Return unconstrained prior draws, `{site: (num_draws, *event)}`."""
+
+
+@runtime_checkable
+class BoundedRatio(Protocol):
+    """A log ratio that may know a value that it never exceeds."""
+
+    @property
+    def upper_bound(self) -> float | None:
+        """The bound in nats, or None."""
+
+
+@runtime_checkable
+class BoundedWeight(Protocol):
+    """A model that may know a value that its log weight never exceeds."""
+
+    @property
+    def log_weight_bound(self) -> float | None:
+        """The bound in nats, or None."""
 
 
 def left_shape(value: Tensor, event_dim: int) -> torch.Size:

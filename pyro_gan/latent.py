@@ -16,7 +16,7 @@ from torch.distributions import biject_to, constraints
 from pyro_gan._chunks import by_chunk
 from pyro_gan._frozen import check_eval, frozen_twin, rng_fork
 from pyro_gan._probe import ContextError, check_prior, probe
-from pyro_gan._typing import Critic, Generator, Params, left_shape
+from pyro_gan._typing import BoundedRatio, Critic, Generator, Params, left_shape
 from pyro_gan.weights import WeightTail, weight_tail
 
 __all__ = ["LatentPosterior"]
@@ -108,6 +108,12 @@ class LatentPosterior(nn.Module):
         # A conditional network cannot be tried before its context is known: every setup tries it.
         with contextlib.suppress(ContextError):
             self.validate()
+
+    @property
+    def log_weight_bound(self) -> float | None:
+        """Nats that no log weight exceeds: the log ratio's `upper_bound`, tempered; None if it has none."""
+        bound = self.log_ratio.upper_bound if isinstance(self.log_ratio, BoundedRatio) else None
+        return None if bound is None else float(bound) / self.temperature
 
     def train(self, mode: bool = True) -> LatentPosterior:
         """Stay in evaluation mode: the networks are frozen in use."""

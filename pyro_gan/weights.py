@@ -138,7 +138,8 @@ def _smooth(values: Tensor) -> tuple[Tensor, float]:
     if num_above < 5:
         return values, math.inf if num_above else math.nan
     smoothed, pareto_k = _psis(body.numpy())
-    if not math.isfinite(pareto_k):
+    # Tied weights can leave ArviZ a shape and no smoothed weight.
+    if not (math.isfinite(pareto_k) and torch.from_numpy(smoothed).isfinite().all()):
         return values, pareto_k
     result = values.clone()
     # ArviZ may normalise. The smallest weight is never smoothed, so it tells the scale.

@@ -154,3 +154,11 @@ def test_bad_weights_raise(log_w: torch.Tensor, message: str) -> None:
     for function in (weight_tail, smooth):
         with pytest.raises(ValueError, match=message):
             function(log_w)
+
+
+def test_tied_weights_come_back_whole() -> None:
+    tied = torch.full((100_000,), -1.0)
+    tied[:5000] = 1.5
+    tied[:100] = 2.0
+    smoothed, _ = smooth(tied)
+    assert torch.isfinite(smoothed).all()

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyro_gan.evaluate._rows import as_rows
+
 __all__ = ["frechet_distance"]
 
 
@@ -17,9 +19,9 @@ def frechet_distance(
     .. math:: d = \lVert m_a - m_b \rVert^2 + \operatorname{tr}\bigl( C_a + C_b
         - 2\, (C_a^{1/2} C_b C_a^{1/2})^{1/2} \bigr)
 
-    With Inception features it is the FID; with any others it compares only with itself. It is biased upwards, by
-    an amount that falls as 1 / n: compare sets of equal size. All in float64; the root of the product is taken
-    from the eigenvalues of its symmetric form, so no complex number arises.
+    With Inception features it is the FID; with any others it compares only with itself (`extract_features` makes
+    features of images). It is biased upwards, by an amount that falls as 1 / n: compare sets of equal size. All in
+    float64; the root of the product is taken from the eigenvalues of its symmetric form, so no complex number arises.
 
     Args:
         features_a: `(draw_a, feature)`; further dimensions are flattened.
@@ -54,17 +56,13 @@ def frechet_distance(
 
 
 def _moments(features: Tensor, name: str) -> tuple[Tensor, Tensor]:
-    if features.dim() < 2:
-        raise ValueError(f"Expected {name} of shape (draw, feature); got {tuple(features.shape)}.")
-    rows = features.detach().double().flatten(1)
+    rows = as_rows(features, name).double()
     num_draws, num_features = rows.shape
     if num_draws <= num_features:
         raise ValueError(
             f"Expected more rows than features in {name}, or its covariance is singular; got {num_draws} rows of "
             f"{num_features}. Pass more samples or fewer features."
         )
-    if not bool(rows.isfinite().all()):
-        raise ValueError(f"Expected finite {name}; {int((~rows.isfinite()).sum())} entries are not.")
     mean = rows.mean(0)
     centred = rows - mean
     return mean, centred.T @ centred / (num_draws - 1)

@@ -69,7 +69,7 @@ def assign_modes(
     return index.where(nearest <= num_sds * sd, index.new_full((), len(means)))
 
 
-def mode_jsd(counts: Int[Tensor, "category"]) -> float:
+def mode_jsd(counts: Int[Tensor, "category"] | Float[Tensor, "category"]) -> float:
     """Return the Jensen-Shannon divergence between observed frequencies and uniform over the modes.
 
         JSD(p, q) = (KL(p || m) + KL(q || m)) / 2,   m = (p + q) / 2,   0 <= JSD <= log 2 nats
@@ -77,7 +77,7 @@ def mode_jsd(counts: Int[Tensor, "category"]) -> float:
     with p the k + 1 observed frequencies and q = (1/k, ..., 1/k, 0).
 
     Args:
-        counts: Samples of each of k modes and, last, of none, `(k + 1,)`.
+        counts: Samples of each of k modes and, last, of none, or their shares, `(k + 1,)`.
 
     Returns:
         The divergence in nats. Exact samples do not reach 0: about k / (8 n) remains of n of them.

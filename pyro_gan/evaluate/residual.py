@@ -9,10 +9,9 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["ResidualAUC", "residual_auc"]
+from pyro_gan.evaluate._rows import default_classifier, pool_rows, seen_by_default
 
-_MIN_ROWS = 50
-_MIN_FOLD = 5
+__all__ = ["ResidualAUC", "residual_auc"]
 
 
 class ResidualAUC(NamedTuple):
@@ -74,18 +73,16 @@ def residual_auc(
         >>> abs(auc.value - 0.9) < 0.05
         True
     """
-    rows, is_real, identity, fold = _pooled(outputs, real, num_folds, seed)
+    if num_folds < 2:
+        raise ValueError(f"Expected 2 folds or more; got {num_folds}.")
+    rows, is_real, identity, fold = pool_rows(outputs, real, num_parts=num_folds, seed=seed)
     try:
         from sklearn.base import clone
-        from sklearn.neural_network import MLPClassifier
     except ImportError as error:
         error.add_note("pip install pyro-gan[evaluate]")
         raise
     if classifier is None:
-        rows = _with_squares(rows)
-        classifier = MLPClassifier(
-            (128, 128), alpha=0.01, early_stopping=True, n_iter_no_change=8, max_iter=200, random_state=seed
-        )
+        rows, classifier = seen_by_default(rows), default_classifier(seed)
     values, variances = [], []
     for k in range(num_folds):
         held_out = fold == k
@@ -98,47 +95,6 @@ def residual_auc(
         values.append(value)
         variances.append(variance)
     return ResidualAUC(sum(values) / num_folds, math.sqrt(sum(variances)) / num_folds)
-
-
-def _pooled(
-    outputs: Tensor, real: Tensor, num_folds: int, seed: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return all rows, their classes, a number that equal rows share, and their folds."""
-    if outputs.dim() < 2 or outputs.shape[1:] != real.shape[1:]:
-        raise ValueError(
-            f"Expected outputs and real of shapes (draw, *event) with one event; got {tuple(outputs.shape)} and "
-            f"{tuple(real.shape)}."
-        )
-    if num_folds < 2:
-        raise ValueError(f"Expected 2 folds or more; got {num_folds}.")
-    parts = [part.detach().cpu().flatten(1).float().numpy() for part in (outputs, real)]
-    for name, part in zip(("outputs", "real"), parts, strict=True):
-        if len(part) < _MIN_ROWS:
-            raise ValueError(f"Expected at least {_MIN_ROWS} rows of {name}; got {len(part)}.")
-        if not np.isfinite(part).all():
-            raise ValueError(f"Expected finite {name}; {int((~np.isfinite(part)).sum())} entries are not.")
-    rows = np.concatenate(parts)
-    is_real = np.repeat([0, 1], [len(part) for part in parts])
-    _, identity = np.unique(rows, axis=0, return_inverse=True)
-    identity = identity.reshape(-1)
-    fold = (np.random.default_rng(seed).permutation(identity.max() + 1) % num_folds)[identity]
-    for name, label in (("outputs", 0), ("real", 1)):
-        smallest = np.bincount(fold[is_real == label], minlength=num_folds).min()
-        if smallest < _MIN_FOLD:
-            raise ValueError(
-                f"Expected at least {_MIN_FOLD} rows of {name} in each of {num_folds} folds, with equal rows in "
-                f"one fold; got {smallest}. Pass more distinct rows or ask for fewer folds."
-            )
-    return rows, is_real, identity, fold
-
-
-def _with_squares(rows: np.ndarray) -> np.ndarray:
-    """Return centred, scaled features and their squares; labels play no part, so nothing leaks."""
-    sd = rows.std(0)
-    scaled = (rows - rows.mean(0)) / np.maximum(sd, 0.1 * sd.max() + np.finfo(np.float32).tiny)
-    # A network finds a difference of scale from squares at once, and from the values only with much data. The
-    # clip keeps one far outlier from drowning the rest.
-    return np.concatenate([scaled, scaled**2 - 1], axis=1).clip(-10, 10)
 
 
 def _delong(score: np.ndarray, is_real: np.ndarray, identity: np.ndarray) -> tuple[float, float]:

@@ -13,11 +13,30 @@ from torch import Tensor, nn
 from pyro_gan._frozen import check_eval
 from pyro_gan._typing import Critic
 from pyro_gan.ratio._holdout import balanced_indices, check_rows, score_rows
-from pyro_gan.ratio._maps import GUARD_WIDTH, METHODS, Platt, TailGuard
+from pyro_gan.ratio._maps import (
+    GUARD_WIDTH,
+    METHODS,
+    Beta,
+    Isotonic,
+    MonotoneSpline,
+    Platt,
+    TailGuard,
+    Temperature,
+)
 from pyro_gan.ratio.diagnostics import RatioReport, diagnose
 from pyro_gan.ratio.heads import LogRatio, critic_scores
 
-__all__ = ["CalibratedLogRatio", "CalibrationReport", "Platt", "TailGuard", "calibrate"]
+__all__ = [
+    "Beta",
+    "CalibratedLogRatio",
+    "CalibrationReport",
+    "Isotonic",
+    "MonotoneSpline",
+    "Platt",
+    "TailGuard",
+    "Temperature",
+    "calibrate",
+]
 
 #: Rows of each class that the fit needs, and that the verdict needs.
 MIN_PER_CLASS = 100
@@ -51,7 +70,10 @@ class CalibrationReport:
     after: RatioReport
 
     def __str__(self) -> str:
-        fitted = ", ".join(f"{name} {value:.4f}" for name, value in self.parameters.items())
+        fitted = ", ".join(
+            f"{name} {value}" if isinstance(value, int) else f"{name} {value:.4f}"
+            for name, value in self.parameters.items()
+        )
         guard = (
             "off" if self.cap is None else f"{self.cap:.3f} nats, bends {self.guarded_share:.2%} of real rows"
         )
@@ -81,7 +103,7 @@ class CalibratedLogRatio(nn.Module):
 
     Args:
         critic: As for `LogRatio`; shared, not copied.
-        method: Name of the map; it is the identity until fitted or loaded.
+        method: Name of the map. Until fitted or loaded it is the identity; "isotonic", which cannot be, is zero.
 
     Raises:
         ValueError: if the method is unknown.
@@ -101,6 +123,12 @@ class CalibratedLogRatio(nn.Module):
         self.guard = TailGuard(None)
         #: The held-out verdict, where `calibrate` made this; None otherwise.
         self.report: CalibrationReport | None = None
+
+    @property
+    def upper_bound(self) -> float | None:
+        """Nats that the log ratio never exceeds, the guard's cap; None if the guard is off."""
+        cap = float(self.guard.cap)
+        return cap if math.isfinite(cap) else None
 
     def forward(self, x: Float[Tensor, "batch *event"], **context: Tensor) -> Float[Tensor, " batch"]:
         """Return the calibrated, guarded log ratio in nats.
@@ -131,15 +159,18 @@ def calibrate(
     fits the map; the other finds the cap and writes the report. Give it data that the critic was not trained on:
     nothing here can tell.
 
-    Calibration repairs scale and shift. It does not make a poor critic a good one, and does not always improve the
-    samples: read `.report`.
+    Calibration repairs scale, shift and, from "beta" on, bends. It does not make a poor critic a good one, and does not
+    always improve the samples: read `.report`.
 
     Args:
         critic: Any callable `(batch, *event) -> (batch,)` or `(batch, 1, ..., 1)`: a Wasserstein or hinge critic, a
             logit, a `LogRatio`. In evaluation mode.
         real: Real rows, `(real, *event)`.
         generated: Generated rows, `(generated, *event)`, of the same dtype.
-        method: The map: "platt", a line.
+        method: The map, which never falls (Platt's alone does, if the critic's sign is flipped). In order of freedom:
+            "temperature", a line through 0, for logits; "platt", any line; "beta", a line with one smooth bend;
+            "spline", any smooth shape; "isotonic", a staircase, for kernels without gradients, fitted by
+            scikit-learn.
         holdout: Share of rows to judge by, strictly between 0 and 1.
         seed: Of the split, drawn from a generator of its own.
         max_log_ratio: Cap of the tail guard, in nats. "auto" leaves everything up to the largest value that 20
@@ -152,6 +183,7 @@ def calibrate(
     Raises:
         ValueError: if a class is empty or too small, shapes or dtypes disagree, data or scores are not finite, the
             sets share rows, the critic is in training mode where that matters, or an option is out of range.
+        ImportError: if "isotonic" is asked for and scikit-learn is missing.
 
     Warns:
         UserWarning: if the scores look like probabilities, fall where they should rise, or separate the classes.

@@ -73,7 +73,7 @@ def test_images_are_flattened() -> None:
         (torch.randn(5, 5), torch.randn(50, 5), "features_a.*got 5 rows of 5"),
         (torch.randn(50, 5), torch.randn(3, 5), "features_b.*got 3 rows"),
         (torch.randn(50, 5), torch.randn(50, 4), "got 5 and 4"),
-        (torch.full((50, 5), math.nan), torch.randn(50, 5), "finite features_a; 250"),
+        (torch.full((50, 5), math.nan), torch.randn(50, 5), "finite features_a; 50 of 50 rows"),
         (torch.randn(50, 5), torch.full((50, 5), math.inf), "finite features_b"),
         (torch.randn(50), torch.randn(50), r"\(50,\)"),
     ],

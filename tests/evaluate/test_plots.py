@@ -12,16 +12,37 @@ import pytest
 import torch
 from matplotlib.axes import Axes
 
-from pyro_gan.evaluate import plot_frontier, plot_images, plot_points, plot_reliability, plot_scores
+from pyro_gan import LatentPosterior, VectorizedMCMC, toys
+from pyro_gan.evaluate import (
+    ExpectedMetric,
+    plot_acceptance,
+    plot_before_after,
+    plot_expected,
+    plot_frontier,
+    plot_images,
+    plot_points,
+    plot_reliability,
+    plot_scores,
+)
+from pyro_gan.mcmc import MALA
 
 PLOTS: dict[str, Callable[..., Axes]] = {
     "images": lambda ax=None: plot_images(torch.rand(7, 1, 4, 4), ax=ax, title="t"),
+    "before after": lambda ax=None: plot_before_after(torch.rand(7, 4, 4), torch.rand(9, 4, 4), ax=ax),
+    "acceptance": lambda ax=None: plot_acceptance(STATS, ax=ax, title="t"),
+    "expected": lambda ax=None: plot_expected(
+        ExpectedMetric(torch.rand(9), torch.rand(9)), ax=ax, label="l", ylabel="share"
+    ),
     "points": lambda ax=None: plot_points(torch.randn(9, 2), torch.randn(8, 2), ax=ax, title="t"),
     "reliability": lambda ax=None: plot_reliability(TABLE, ax=ax, label="l"),
     "scores": lambda ax=None: plot_scores({"a": torch.randn(9), "b": torch.randn(8)}, ax=ax),
     "frontier": lambda ax=None: plot_frontier([0.5, 0.1], [0.6, 0.4], ax=ax, label="l"),
 }
 TABLE = (torch.tensor([0.1, 0.5, 0.8]), torch.tensor([0.2, math.nan, 0.75]), torch.tensor([100, 0, 48]))
+STATS = {
+    "accept_prob": torch.tensor([[0.9, 0.7], [0.0, 0.0], [0.1, 0.3], [0.02, 0.0]]),
+    "moved": torch.tensor([[True, True], [False, False], [False, True], [False, False]]),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +82,56 @@ def test_images_lie_row_by_row() -> None:
     assert plot_images(torch.rand(2, 3, 4, 4), value_range=(0, 1)).images[0].get_array().shape == (4, 9, 3)
 
 
+def test_before_and_after_stand_apart_on_one_picture() -> None:
+    before, after = torch.zeros(2, 4, 4), torch.ones(5, 4, 4)
+    ax = plot_before_after(before, after, num_columns=2, value_range=(0, 2), labels=("in", "out"))
+    picture = np.asarray(ax.images[0].get_array())
+    assert picture.shape == (14, 9 + 3 + 9, 3)
+    assert (picture[:4, :4] == 0).all() and (picture[4:, :9] == 1).all() and (picture[:, 9:12] == 1).all()
+    assert (picture[:4, 12:16] == 0.5).all() and (picture[10:, 12:16] == 0.5).all()
+    assert (picture[10:, 17:] == 1).all()
+    assert [(text.get_text(), text.xy[0]) for text in ax.texts] == [("in", 4.0), ("out", 16.0)]
+
+
+def test_acceptance_is_sorted_and_chains_that_never_moved_are_counted() -> None:
+    ax = plot_acceptance(STATS)
+    overall, moved, stuck = ax.lines
+    np.testing.assert_allclose(stuck.get_xydata(), [[0.125, 0.0], [0.375, 0.01]], atol=1e-7)
+    np.testing.assert_allclose(moved.get_xydata(), [[0.625, 0.2], [0.875, 0.8]], atol=1e-7)
+    assert overall.get_ydata()[0] == pytest.approx(0.2525)
+    words = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert words == ["mean of all: 0.25", "moved: 2 chains", "never moved: 2 (50.0%)"]
+
+
+def test_acceptance_of_a_run() -> None:
+    toy = toys.gaussian_shift(auc=0.8)
+    gan = LatentPosterior(toy.generator, toy.log_ratio, toy.prior)
+    mcmc = VectorizedMCMC(MALA(gan), num_samples=5, num_chains=7, disable_progbar=True)
+    mcmc.run()
+    assert sum(len(line.get_xdata()) for line in plot_acceptance(mcmc.sample_stats).lines[1:]) == 7
+
+
+def test_expected_metric_is_a_curve_in_a_band() -> None:
+    value, error = torch.tensor([0.5, 0.7, 0.8]), torch.tensor([0.1, 0.05, 0.02])
+    ax = plot_expected(ExpectedMetric(value, error))
+    np.testing.assert_allclose(ax.lines[0].get_xydata(), [[0, 0.5], [1, 0.7], [2, 0.8]], atol=1e-6)
+    (band,) = ax.collections[0].get_paths()
+    assert band.vertices[:, 1].min() == pytest.approx(0.3) and band.vertices[:, 1].max() == pytest.approx(
+        0.84
+    )
+    # One chain knows no error: no band, but a curve.
+    plot_expected(ExpectedMetric(value, torch.full((3,), math.nan))).figure.canvas.draw()
+
+
+def test_a_far_tail_is_counted_at_the_edge_and_squeezes_nothing() -> None:
+    body = torch.linspace(-1, 1, 99)
+    ax = plot_scores({"a": torch.cat([body, torch.tensor([-1000.0])]), "b": body}, num_bins=10)
+    x, y = ax.patches[0].get_xy().T
+    assert -6 < x.min() and "outermost" in ax.get_xlabel()
+    assert y[x == x.min()].max() * (x.max() - x.min()) / 10 == pytest.approx(0.01, rel=0.01)
+    assert "outermost" not in plot_scores({"b": body}).get_xlabel()
+
+
 def test_reliability_leaves_empty_bins_out() -> None:
     line = plot_reliability(TABLE).lines[1]
     np.testing.assert_allclose(line.get_xdata(), [0.1, 0.8], atol=1e-6)
@@ -92,6 +163,13 @@ def test_points_and_frontier_show_their_numbers() -> None:
         (lambda: plot_images(torch.rand(5, 16)), "Unflatten"),
         (lambda: plot_images(torch.rand(5, 2, 4, 4)), r"\(5, 2, 4, 4\)"),
         (lambda: plot_images(torch.rand(0, 4, 4)), r"\(0, 1, 4, 4\)"),
+        (lambda: plot_before_after(torch.rand(5, 4, 4), torch.rand(5, 4, 5)), r"\(5, 4, 4\) and \(5, 4, 5\)"),
+        (lambda: plot_before_after(torch.rand(0, 4, 4), torch.rand(5, 4, 4)), r"\(0, 1, 4, 4\)"),
+        (lambda: plot_acceptance({"moved": torch.ones(2, 2)}), "got no .'accept_prob'"),
+        (lambda: plot_acceptance({"accept_prob": torch.rand(3), "moved": torch.rand(3)}), r"\(3,\)"),
+        (lambda: plot_acceptance({**STATS, "accept_prob": torch.full((4, 2), math.nan)}), r"\[0, 1\]"),
+        (lambda: plot_expected(ExpectedMetric(torch.rand(3, 2), torch.rand(3, 2))), r"\(3, 2\)"),
+        (lambda: plot_expected(ExpectedMetric(torch.full((3,), math.inf), torch.rand(3))), "3 not finite"),
         (lambda: plot_points(torch.rand(5, 3)), "samples"),
         (lambda: plot_points(torch.rand(5, 2), torch.rand(5)), "data"),
         (lambda: plot_reliability((torch.rand(3), torch.rand(3), torch.zeros(3))), "some bin"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,11 +11,23 @@ import torch
 from torch import Tensor
 
 from pyro_gan import ImportanceResampler, LatentPosterior, VectorizedMCMC
-from pyro_gan.mcmc import BatchKernel
+from pyro_gan.mcmc import BatchKernel, IndependenceMH
 from pyro_gan.weights import WeightTail
 from tests.statistics import NUM_SE
 
-__all__ = ["Estimates", "Run", "agrees", "chains", "resample", "truth"]
+__all__ = [
+    "NUM_OUTPUTS",
+    "Estimates",
+    "Run",
+    "Schedule",
+    "agrees",
+    "compare_with_truth",
+    "estimate",
+    "resample",
+    "shares",
+    "truth",
+    "worst_r_hat",
+]
 
 NUM_OUTPUTS = 10_000
 TRUTH_RUNS, TRUTH_DRAWS = 10, 1_000_000
@@ -29,6 +42,14 @@ class Run(NamedTuple):
     x: Tensor
     log_ratio: Tensor
     design_effect: float
+
+
+class Schedule(NamedTuple):
+    """How many chains run for how long."""
+
+    num_chains: int
+    warmup_steps: int
+    thin: int
 
 
 class Estimates(NamedTuple):
@@ -59,13 +80,14 @@ def truth(gan: LatentPosterior, statistics: Statistics) -> Estimates:
     return Estimates(values, tail)
 
 
-def chains(
-    kernel: BatchKernel, gan: LatentPosterior, *, num_chains: int, warmup_steps: int, thin: int
-) -> tuple[Run, VectorizedMCMC]:
+def chains(kernel: BatchKernel, gan: LatentPosterior, schedule: Schedule) -> tuple[Run, VectorizedMCMC]:
     """Run chains to 10 000 outputs, and measure how alike a chain's outputs are."""
+    num_chains, warmup_steps, thin = schedule
     draws = NUM_OUTPUTS // num_chains
     mcmc = VectorizedMCMC(kernel, draws, warmup_steps, num_chains=num_chains, thin=thin, disable_progbar=True)
-    mcmc.run()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mcmc.run()
     log_ratio = mcmc.sample_stats["log_ratio"].double()
     effect = float(draws * log_ratio.mean(1).var() / log_ratio.var())
     return Run(gan.decode(mcmc.get_samples()[gan.site]), log_ratio.flatten(), max(effect, 1.0)), mcmc
@@ -101,10 +123,42 @@ def worst_r_hat(mcmc: VectorizedMCMC) -> float:
     return float(torch.stack([*r_hats, split_gelman_rubin(mcmc.sample_stats["log_ratio"])]).max())
 
 
-def assert_agrees(gaps: dict[str, float], what: str) -> None:
-    """Assert that no statistic is off by more than the stated number of combined standard errors."""
-    for name, gap in gaps.items():
-        assert gap <= NUM_SE, f"{what}: {name} is {gap:.1f} combined standard errors from the truth"
+def compare_with_truth(
+    pair: str,
+    ratio: str,
+    gan: LatentPosterior,
+    true: Estimates,
+    statistics: Statistics,
+    figure: Callable[..., None],
+    *,
+    draws: int,
+    independence: Schedule,
+    local: dict[str, tuple[BatchKernel, Schedule]],
+) -> None:
+    """Assert that what is exact agrees with the truth, and what is local agrees or is flagged by its R-hat."""
+    figure(f"{pair} truth", ratio=ratio, ess_fraction=true.tail.ess_fraction, **short(true.values))
+
+    def gaps(sampler: str, run: Run, **values: Any) -> dict[str, float]:
+        ours = estimate(run, statistics)
+        found = agrees(ours, true)
+        figure(f"{pair} sampler", ratio=ratio, sampler=sampler, **values, **short(ours), gaps_in_se=found)
+        return found
+
+    run, _ = resample(gan, draws)
+    resampled = gaps("ImportanceResampler", run, draws=draws)
+    run, mcmc = chains(IndependenceMH(gan), gan, independence)
+    accepted = float(mcmc.sample_stats["accept_prob"].mean())
+    independent = gaps("IndependenceMH", run, acceptance=accepted)
+    assert mcmc.never_moved == 0
+    for sampler, found in {"ImportanceResampler": resampled, "IndependenceMH": independent}.items():
+        for name, gap in found.items():
+            assert gap <= NUM_SE, f"{sampler}: {name} is {gap:.1f} combined standard errors from the truth"
+    for name, (kernel, schedule) in local.items():
+        run, mcmc = chains(kernel, gan, schedule)
+        accepted, r_hat = float(mcmc.sample_stats["accept_prob"].mean()), worst_r_hat(mcmc)
+        found = gaps(name, run, acceptance=accepted, r_hat=r_hat, never_moved=mcmc.never_moved)
+        # A gap to the truth that no diagnostic shows would be a sampler that lies.
+        assert max(found.values()) <= NUM_SE or r_hat > 1.01, f"{name} is off and its R-hat is {r_hat:.3f}"
 
 
 def shares(counts: Tensor) -> tuple[Tensor, Tensor]:

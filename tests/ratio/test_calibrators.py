@@ -121,8 +121,10 @@ def test_the_automatic_knee_is_reached_by_twenty_held_out_rows() -> None:
     log_ratio = calibrate(times(3.0), real, generated, seed=5)
     _, order, _, num_held = balanced_indices(2000, 2000, holdout=0.5, seed=5, minimum=100)
     held = log_ratio.calibrator(3.0 * generated[order[:num_held], 0])
-    assert int((held >= log_ratio.guard.knee).sum()) == MIN_ABOVE_KNEE
-    assert float(log_ratio.guard.cap) == report_of(log_ratio).cap
+    # The knee is the cap less one, a rounding away from the twentieth row's value.
+    above, reached = (int((held > log_ratio.guard.knee + slack).sum()) for slack in (1e-5, -1e-5))
+    assert above < MIN_ABOVE_KNEE <= reached
+    assert float(log_ratio.guard.cap) == pytest.approx(report_of(log_ratio).cap, rel=1e-6)
 
 
 def test_a_cap_of_ones_own() -> None:
@@ -302,7 +304,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "critic dtype": ({"critic": nn.Linear(2, 1).double()}, "critic's dtype"),
     "holdout 0": ({"holdout": 0.0}, "holdout"),
     "holdout 1": ({"holdout": 1.0}, "holdout"),
-    "method": ({"method": "beta2"}, r"out of \['platt'\]; got 'beta2'"),
+    "method": ({"method": "beta2"}, r"out of \['beta', .*'temperature'\]; got 'beta2'"),
     "cap": ({"max_log_ratio": math.inf}, "max_log_ratio"),
     "cap word": ({"max_log_ratio": "none"}, "max_log_ratio"),
 }

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pyro_gan import ImportanceResampler, LatentPosterior, independent, toys
+from pyro_gan import ImportanceResampler, LatentPosterior, toys
+from pyro_gan.independent import Resamples, resampling
 from pyro_gan.weights import smooth, weight_tail
 from tests.statistics import (
     NUM_SE,
@@ -59,7 +60,7 @@ class Table:
         self.count += num_draws
         return {"z": z[:, None]}
 
-    def resample(self, num_outputs: int, **kwargs: Any) -> tuple[independent.Resamples, Tensor]:
+    def resample(self, num_outputs: int, **kwargs: Any) -> tuple[Resamples, Tensor]:
         """Return the result, and how often every row of the table was chosen."""
         result = ImportanceResampler(self, **kwargs)(num_outputs, len(self.table))
         return result, torch.bincount(self.row(result.samples), minlength=len(self.table))
@@ -86,7 +87,7 @@ def shift(auc: float = 0.8, dtype: torch.dtype = torch.float64) -> tuple[LatentP
 def test_a_draw_is_copied_its_share_rounded_up_or_down(
     log_weights: Tensor, num_outputs: int, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(independent, "BLOCK_DRAWS", block)
+    monkeypatch.setattr(resampling, "BLOCK_DRAWS", block)
     model = Table(log_weights)
     result, copies = model.resample(num_outputs)
     share = num_outputs * smooth(log_weights)[0].softmax(0)
@@ -180,7 +181,7 @@ def test_it_refuses_below_min_ess() -> None:
 def test_blocks_do_not_change_the_law(monkeypatch: pytest.MonkeyPatch) -> None:
     gan, toy = shift()
     whole = ImportanceResampler(gan)(3000, 200_000)
-    monkeypatch.setattr(independent, "BLOCK_DRAWS", 777)
+    monkeypatch.setattr(resampling, "BLOCK_DRAWS", 777)
     blocks = ImportanceResampler(gan)(3000, 200_000)
     assert blocks.report.tail.num_draws == 200_000
     z = blocks.samples["z"]

@@ -1,4 +1,4 @@
-"""Pictures of samples, scores and trade-offs; every function draws on one Axes and returns it."""
+"""Pictures of the log ratio: its calibration, its distribution over sets, and what its quality costs."""
 
 from __future__ import annotations
 
@@ -10,108 +10,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from pyro_gan.evaluate.plots._axes import GUIDE, axes_or_new
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = [
-    "plot_frontier",
-    "plot_images",
-    "plot_points",
-    "plot_reliability",
-    "plot_scores",
-]
-
-_DATA, _OUTPUTS, _GUIDE = "0.6", "C0", "0.8"
-
-
-def plot_images(
-    images: Float[Tensor, "draw *channel height width"],
-    *,
-    ax: Axes | None = None,
-    num_columns: int = 10,
-    value_range: tuple[float, float] = (-1.0, 1.0),
-    title: str | None = None,
-) -> Axes:
-    """Show images in one grid, row by row.
-
-    Args:
-        images: Grey `(draw, height, width)` or `(draw, 1, height, width)`, or colour `(draw, 3, height, width)`.
-        ax: Where to draw; a new figure if None.
-        num_columns: Images in a row.
-        value_range: Values shown as black and as white; what lies outside is clipped.
-        title: Over the grid.
-
-    Returns:
-        The Axes.
-
-    Raises:
-        ValueError: if the shape is not one of the three, or there is no image.
-
-    Example:
-        >>> ax = plot_images(torch.rand(12, 1, 8, 8), num_columns=6)
-    """
-    if images.dim() == 3:
-        images = images.unsqueeze(1)
-    if images.dim() != 4 or images.shape[1] not in (1, 3) or not len(images) or num_columns < 1:
-        raise ValueError(
-            f"Expected images (draw, height, width) or (draw, 1 or 3, height, width), and num_columns above 0; got "
-            f"{tuple(images.shape)} and {num_columns}. Unflatten rows of pixels first."
-        )
-    low, high = value_range
-    shade = ((images.detach().cpu().double() - low) / (high - low)).clamp(0, 1)
-    count, channels, height, width = shade.shape
-    num_columns = min(num_columns, count)
-    num_rows = -(-count // num_columns)
-    # One pixel of white between neighbours.
-    canvas = shade.new_ones(num_rows * (height + 1) - 1, num_columns * (width + 1) - 1, channels)
-    for index, image in enumerate(shade):
-        top, left = (index // num_columns) * (height + 1), (index % num_columns) * (width + 1)
-        canvas[top : top + height, left : left + width] = image.permute(1, 2, 0)
-    ax = _axes(ax)
-    picture = canvas.expand(-1, -1, 3) if channels == 1 else canvas
-    ax.imshow(picture.numpy(), interpolation="nearest")
-    ax.set_axis_off()
-    if title is not None:
-        ax.set_title(title)
-    return ax
-
-
-def plot_points(
-    samples: Float[Tensor, "draw 2"],
-    data: Float[Tensor, "draw2 2"] | None = None,
-    *,
-    ax: Axes | None = None,
-    title: str | None = None,
-) -> Axes:
-    """Scatter samples of the plane over data.
-
-    Args:
-        samples: `(draw, 2)`.
-        data: Drawn beneath, in grey, `(draw2, 2)`.
-        ax: Where to draw; a new figure if None.
-        title: Over the picture.
-
-    Returns:
-        The Axes, with equal scales on both axes.
-
-    Raises:
-        ValueError: if points are not in the plane.
-
-    Example:
-        >>> ax = plot_points(torch.randn(100, 2), torch.randn(100, 2))
-    """
-    for name, points in (("samples", samples), ("data", data)):
-        if points is not None and (points.dim() != 2 or points.shape[1] != 2):
-            raise ValueError(f"Expected {name} of shape (draw, 2); got {tuple(points.shape)}.")
-    ax = _axes(ax)
-    if data is not None:
-        ax.scatter(*_columns(data), s=4, color=_DATA, linewidths=0, label="data")
-    ax.scatter(*_columns(samples), s=4, color=_OUTPUTS, alpha=0.5, linewidths=0, label="samples")
-    ax.set_aspect("equal")
-    ax.legend(loc="upper right")
-    if title is not None:
-        ax.set_title(title)
-    return ax
+__all__ = ["plot_frontier", "plot_reliability", "plot_scores"]
 
 
 def plot_reliability(
@@ -146,8 +50,8 @@ def plot_reliability(
     full = count > 0
     predicted, observed, count = predicted[full], observed[full], count[full]
     error = 2 * (observed * (1 - observed) / count).sqrt()
-    ax = _axes(ax)
-    ax.plot([0, 1], [0, 1], color=_GUIDE, zorder=0)
+    ax = axes_or_new(ax)
+    ax.plot([0, 1], [0, 1], color=GUIDE, zorder=0)
     ax.errorbar(
         predicted.numpy(), observed.numpy(), yerr=error.numpy(), marker="o", markersize=4, label=label
     )
@@ -162,12 +66,14 @@ def plot_scores(
 ) -> Axes:
     """Plot histograms of the log ratio of several sets over common bins.
 
-    A sampler that does its work gives outputs the score distribution of held-out real data.
+    A sampler that does its work gives outputs the score distribution of held-out real data (`score_distance`). Ratios
+    have long tails, which would squeeze all else into one bin: what lies beyond three interquartile ranges from the
+    quartiles of every set is counted in the outermost bins, and the axis says so.
 
     Args:
         log_ratios: Scores by name, such as `{"held-out real": ..., "generator": ..., "outputs": ...}`.
         ax: Where to draw; a new figure if None.
-        num_bins: Over the range of all sets.
+        num_bins: Over the range shown.
 
     Returns:
         The Axes.
@@ -187,15 +93,19 @@ def plot_scores(
                 f"Expected finite log ratios in {name!r}, at least one; got {len(values)}, of which "
                 f"{int((~values.isfinite()).sum())} not finite. A saturated critic needs its logit."
             )
-    ax = _axes(ax)
-    joined = torch.cat(list(sets.values()))
-    low, high = float(joined.min()), float(joined.max())
+    ax = axes_or_new(ax)
+    fences = [_fences(values) for values in sets.values()]
+    low, high = min(low for low, _ in fences), max(high for _, high in fences)
     # All scores equal: a bin needs a width.
     pad = 0.5 if low == high else 0.0
     edges = torch.linspace(low - pad, high + pad, num_bins + 1, dtype=torch.float64)
+    clipped = False
     for name, values in sets.items():
-        ax.hist(values.numpy(), bins=edges.tolist(), density=True, histtype="step", label=name)
-    ax.set(xlabel="log ratio (nats)", ylabel="density")
+        shown = values.clamp(low, high)
+        clipped = clipped or not torch.equal(shown, values)
+        ax.hist(shown.numpy(), bins=edges.tolist(), density=True, histtype="step", label=name)
+    beyond = "; the outermost bins hold all beyond" if clipped else ""
+    ax.set(xlabel=f"log ratio (nats{beyond})", ylabel="density")
     ax.legend()
     return ax
 
@@ -234,7 +144,7 @@ def plot_frontier(
     # Rounding may put equal weights a hair above 1.
     if not all(0 < fraction <= 1 + 1e-6 for fraction in ess_fractions):
         raise ValueError(f"Expected ESS fractions in (0, 1]; got {list(ess_fractions)}.")
-    ax = _axes(ax)
+    ax = axes_or_new(ax)
     from matplotlib.ticker import LogLocator
 
     ax.plot(list(ess_fractions), list(qualities), marker="o", markersize=4, label=label)
@@ -248,17 +158,8 @@ def plot_frontier(
     return ax
 
 
-def _axes(ax: Axes | None) -> Axes:
-    if ax is not None:
-        return ax
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        error.add_note("pip install pyro-gan[plot]")
-        raise
-    return plt.subplots()[1]
-
-
-def _columns(points: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    first, second = points.detach().cpu().numpy().T
-    return first, second
+def _fences(values: Tensor) -> tuple[float, float]:
+    """Return the range of a set without its far outliers, as a box plot draws it, three boxes wide on either side."""
+    low, high = (float(np.quantile(values.numpy(), q)) for q in (0.25, 0.75))
+    reach = 3 * (high - low)
+    return max(float(values.min()), low - reach), min(float(values.max()), high + reach)

@@ -1,0 +1,118 @@
+"""The classifier two-sample test: its p-value under the null, what it finds, and what repeated rows do to it."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+
+from pyro_gan import toys
+from pyro_gan.evaluate import C2ST, c2st
+from pyro_gan.evaluate.two_sample import _judge
+from tests.statistics import FALSE_ALARM, assert_close_in_se
+
+PAIRS: dict[str, Callable[[], tuple[Tensor, Tensor]]] = {
+    "distinct": lambda: (torch.randn(100, 3), torch.randn(100, 3)),
+    "unequal": lambda: (torch.randn(80, 3), torch.randn(400, 3)),
+    # Each output about ten times: without clusters the p-value would be below .05 in every third run.
+    "resampled": lambda: (torch.randn(60, 3)[torch.randint(60, (600,))], torch.randn(600, 3)),
+}
+
+
+def repeat(draw: Callable[[], tuple[Tensor, Tensor]], count: int) -> list[C2ST]:
+    return [c2st(*draw(), classifier=LogisticRegression(), seed=seed) for seed in range(count)]
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_under_the_null_small_p_values_are_as_rare_as_they_say(name: str) -> None:
+    count = 400
+    tests = repeat(PAIRS[name], count)
+    p_values = np.array([test.p_value for test in tests])
+    # A normal law in place of an exact one, with sixty clusters, is allowed a tenth.
+    slack = 1.1 if name == "resampled" else 1.0
+    for level in (0.05, 0.2, 0.5):
+        num_below = int((p_values <= level).sum())
+        assert stats.binom.sf(num_below - 1, count, slack * level) > FALSE_ALARM, (level, num_below / count)
+    # Valid is not enough: a p-value that is always 1 would be too. An exact one of few rows is a little too large.
+    assert (p_values <= 0.5).mean() > 0.25
+    if name == "resampled":
+        assert (p_values <= 0.2).mean() > 0.1
+    accuracies = torch.tensor([test.accuracy for test in tests], dtype=torch.float64)
+    assert_close_in_se(accuracies.mean(), 0.5, accuracies.std() / math.sqrt(count), "mean accuracy")
+    stated = math.sqrt(np.mean([test.standard_error**2 for test in tests]))
+    assert float(accuracies.std()) == pytest.approx(stated, rel=0.18)
+
+
+def test_the_p_value_is_fisher_s() -> None:
+    rng = np.random.default_rng()
+    named, is_real = rng.random(60) < 0.4, rng.permutation(np.repeat([True, False], [25, 35]))
+    table = [[(named & is_real).sum(), (~named & is_real).sum()]]
+    table += [[(named & ~is_real).sum(), (~named & ~is_real).sum()]]
+    result = _judge(named, is_real, np.arange(60))
+    assert result.p_value == pytest.approx(stats.fisher_exact(table, alternative="greater").pvalue, rel=1e-9)
+    assert result.accuracy == pytest.approx((named[is_real].mean() + (~named)[~is_real].mean()) / 2)
+    for always in (np.ones(60, bool), np.zeros(60, bool)):
+        for identity in (np.arange(60), np.arange(60) // 2):
+            assert _judge(always, is_real, identity) == C2ST(0.5, 0.0, pytest.approx(1.0))
+
+
+def test_a_shift_gives_the_accuracy_of_the_best_classifier() -> None:
+    toy = toys.gaussian_shift(0.8)
+    test = c2st(toy.prior.sample((4000,)), toy.sample_data(4000), classifier=LogisticRegression())
+    best = stats.norm.cdf(stats.norm.ppf(0.8) / math.sqrt(2))
+    assert_close_in_se(test.accuracy, best, 1.1 * test.standard_error, "accuracy")
+    assert test.standard_error == pytest.approx(math.sqrt(best * (1 - best) / 4000), rel=0.05)
+    assert test.p_value < 1e-50
+
+
+def test_the_default_finds_a_difference_of_scale() -> None:
+    test = c2st(1.3 * torch.randn(1000, 20), torch.randn(1000, 20))
+    assert test.p_value < FALSE_ALARM
+
+
+def test_copies_of_the_right_rows_are_no_difference_and_of_wrong_ones_are() -> None:
+    pool = torch.randn(500, 5)[torch.arange(500).repeat(4)]
+    real = torch.randn(2000, 5)
+    assert c2st(pool, real).p_value > FALSE_ALARM
+    assert c2st(pool + 0.5, real).p_value < FALSE_ALARM
+
+
+def test_images_and_the_seed() -> None:
+    outputs, real = torch.rand(120, 1, 4, 4), torch.rand(100, 1, 4, 4)
+    state = torch.get_rng_state(), np.random.get_state()[1]
+    classifier = LogisticRegression()
+    first = c2st(outputs, real, classifier=classifier, seed=3)
+    assert first == c2st(outputs.flatten(1), real.flatten(1), classifier=classifier, seed=3)
+    assert first != c2st(outputs, real, classifier=classifier, seed=4)
+    assert not hasattr(classifier, "coef_")
+    assert torch.equal(state[0], torch.get_rng_state()) and (state[1] == np.random.get_state()[1]).all()
+
+
+@pytest.mark.parametrize(
+    "outputs, real, words",
+    [
+        (torch.randn(99, 3), torch.randn(99, 4), r"\(99, 3\) and \(99, 4\)"),
+        (torch.randn(99), torch.randn(99), "event"),
+        (torch.randn(9, 3), torch.randn(99, 3), "50 rows of outputs; got 9"),
+        (torch.randn(99, 3), torch.full((99, 3), math.inf), "finite real; 99 of 99 rows"),
+        (torch.ones(99, 3), torch.randn(99, 3), "distinct"),
+    ],
+)
+def test_bad_input_gets_a_clear_error(outputs: Tensor, real: Tensor, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        c2st(outputs, real)
+
+
+@pytest.mark.parametrize("module", ["sklearn.base", "scipy.stats"])
+def test_without_the_extra_the_cure_is_named(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError) as error:
+        c2st(torch.randn(99, 3), torch.randn(99, 3))
+    assert error.value.__notes__ == ["pip install pyro-gan[evaluate]"]
