@@ -21,8 +21,8 @@ class Moments(NamedTuple):
         num_steps: Steps of each chain.
     """
 
-    mean: Float[Tensor, "chain *event"]
-    variance: Float[Tensor, "chain *event"]
+    mean: Tensor
+    variance: Tensor
     num_steps: int
 
 
