@@ -1,4 +1,4 @@
-"""What a gradient kernel's step costs over the bare value and gradient: the ratio in brackets, group by group."""
+"""What a kernel's step costs over the bare value, or value and gradient: the ratio in brackets, group by group."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from pyro_gan import LatentPosterior, LogRatio, toys
-from pyro_gan.mcmc import MALA, BatchHMC, BatchKernel
+from pyro_gan import LatentPosterior, LogRatio, VectorizedMCMC, toys
+from pyro_gan.mcmc import MALA, PCN, ULA, BatchHMC, BatchKernel, IndependenceMH, RandomWalk
 from pyro_gan.objectives import Bernoulli
 
 DIM = 64
-NUM_STEPS = 10  # a trajectory's, for BatchHMC: divide its time by this
+NUM_STEPS = 10  # a trajectory's, for BatchHMC, and a run's: divide their time by this
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +36,20 @@ def bare(gan: LatentPosterior, num_chains: int) -> Callable[[], Any]:
     return value_and_grad
 
 
+def bare_value(gan: LatentPosterior, num_chains: int) -> Callable[[], Any]:
+    z = {"z": torch.randn(num_chains, DIM)}
+
+    def value() -> Any:
+        with torch.no_grad():
+            return gan.potential_fn(z)
+
+    return value
+
+
+def runner(kernel: BatchKernel, num_chains: int) -> Callable[[], Any]:
+    return VectorizedMCMC(kernel, NUM_STEPS, 0, num_chains=num_chains, keep="last", disable_progbar=True).run
+
+
 def stepper(kernel: BatchKernel, num_chains: int) -> Callable[[], Any]:
     kernel.bind(num_chains)
     kernel.setup(warmup_steps=0)
@@ -48,15 +62,26 @@ def stepper(kernel: BatchKernel, num_chains: int) -> Callable[[], Any]:
     return step
 
 
-CASES: dict[str, Callable[[LatentPosterior, int], Callable[[], Any]]] = {
-    "value and gradient": bare,
-    "MALA": lambda gan, n: stepper(MALA(gan, step_size=0.01), n),
-    f"BatchHMC, {NUM_STEPS} gradients": lambda gan, n: stepper(BatchHMC(gan, num_steps=NUM_STEPS), n),
+CASES: dict[str, dict[str, Callable[[LatentPosterior, int], Callable[[], Any]]]] = {
+    "gradient": {
+        "value and gradient": bare,
+        "MALA": lambda gan, n: stepper(MALA(gan, step_size=0.01), n),
+        "ULA": lambda gan, n: stepper(ULA(gan, step_size=0.01), n),
+        f"BatchHMC, {NUM_STEPS} gradients": lambda gan, n: stepper(BatchHMC(gan, num_steps=NUM_STEPS), n),
+        f"a run of MALA, {NUM_STEPS} steps": lambda gan, n: runner(MALA(gan, step_size=0.01), n),
+    },
+    "value": {
+        "value": bare_value,
+        "IndependenceMH": lambda gan, n: stepper(IndependenceMH(gan), n),
+        "RandomWalk": lambda gan, n: stepper(RandomWalk(gan), n),
+        "PCN": lambda gan, n: stepper(PCN(gan), n),
+    },
 }
 
 
+@pytest.mark.filterwarnings("ignore:.*accepted nothing")
 @pytest.mark.parametrize("num_chains", [1, 100, 1000])
-@pytest.mark.parametrize("case", CASES)
-def test_step(benchmark: Any, gan: LatentPosterior, case: str, num_chains: int) -> None:
-    benchmark.group = f"a step of {num_chains} chains"
-    benchmark(CASES[case](gan, num_chains))
+@pytest.mark.parametrize(("kind", "case"), [(kind, case) for kind, cases in CASES.items() for case in cases])
+def test_step(benchmark: Any, gan: LatentPosterior, kind: str, case: str, num_chains: int) -> None:
+    benchmark.group = f"{kind}: a step of {num_chains} chains"
+    benchmark(CASES[kind][case](gan, num_chains))
