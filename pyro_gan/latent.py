@@ -100,6 +100,10 @@ class LatentPosterior(nn.Module):
         self.chunk_size = chunk_size
         support = prior.support
         assert support is not None  # `check_prior` has seen to it
+        # A mixture's support is that of its components, which torch will not transform under the mixture's name. Older
+        # versions of torch have no such name.
+        if isinstance(support, getattr(constraints, "MixtureSameFamilyConstraint", ())):
+            support = support.base_constraint
         self._constrain = biject_to(support)
         self._is_real = _is_real(support)
         self.transforms = {site: self._constrain.inv}

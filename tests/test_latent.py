@@ -328,3 +328,11 @@ def test_check_and_construction_leave_the_generator_alone() -> None:
     state = torch.get_rng_state()
     LatentPosterior(toy.generator, lambda x: 0.1 * toy.log_ratio(x), toy.prior).check(10_000)
     assert torch.equal(state, torch.get_rng_state())
+
+
+def test_a_mixture_of_one_family_is_a_prior() -> None:
+    components = dist.Normal(torch.randn(3, 2), 1.0).to_event(1)
+    prior = dist.MixtureSameFamily(dist.Categorical(torch.ones(3)), components)
+    gan = LatentPosterior(torch.nn.Identity(), lambda x: x.sum(-1), prior)
+    z = torch.randn(5, 2)
+    torch.testing.assert_close(gan.potential_fn({"z": z}), -prior.log_prob(z) - z.sum(-1))

@@ -10,16 +10,24 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor
 
 from pyro_gan import toys
-from tests.statistics import assert_close_in_se, assert_mean, assert_same_distribution, assert_sd
+from tests.statistics import (
+    assert_close_in_se,
+    assert_follows,
+    assert_mean,
+    assert_same_distribution,
+    assert_sd,
+)
 from tests.targets import affine_toy
 
 TOYS = {
     "affine": lambda: affine_toy(3),
     "shift": lambda: toys.gaussian_shift(0.8),
     "grid": toys.grid,
+    "roll": toys.swiss_roll,
 }
 
 
@@ -150,6 +158,61 @@ def test_grid_weights_hang_on_the_seed_alone() -> None:
     assert toys.grid().prior.sample((0,)).shape == (0, 2)
 
 
+def test_roll_distance_is_that_to_the_curve() -> None:
+    # The curve as a line of 60 000 points, .02 of the noise's sd apart.
+    t = torch.linspace(1.5 * math.pi, 4.5 * math.pi, 60_000, dtype=torch.float64)
+    curve = t[:, None] / 7.5 * torch.stack([t.cos(), t.sin()], -1)
+    x = torch.cat([1.5 * torch.randn(500, 2), 20 * torch.randn(20, 2), torch.zeros(1, 2)])
+    nearest = torch.cdist(x.double(), curve, compute_mode="donot_use_mm_for_euclid_dist").amin(-1)
+    torch.testing.assert_close(toys.roll_distance(x), (nearest / 0.05).float(), atol=0.05, rtol=1e-4)
+    assert toys.roll_distance(x.double()).dtype == torch.float64
+
+
+def test_roll_data_have_normal_distances_and_are_uniform_in_arc_length() -> None:
+    x = toys.swiss_roll().sample_data(40_000)
+    assert_follows(toys.roll_distance(x), lambda d: 2 * stats.norm.cdf(d) - 1, "distance")
+
+    # At the sample's angle on the layer nearest to it; its own noise moves it by a ten-thousandth of the length.
+    def length(t: Tensor) -> Tensor:
+        return (t * (1 + t.square()).sqrt() + t.asinh()) / 15
+
+    angle, first, last = torch.atan2(x[:, 1], x[:, 0]).double(), 1.5 * math.pi, 4.5 * math.pi
+    t = angle + 2 * math.pi * ((7.5 * x.norm(dim=-1).double() - angle) / (2 * math.pi)).round()
+    start, end = length(torch.tensor([first, last], dtype=torch.float64))
+    share = (length(t) - start) / (end - start)
+    # Off the ends, where noise carries some beyond.
+    bins = torch.histc(share, 18, 0.05, 0.95)
+    assert_close_in_se(
+        bins / len(x), 0.05, math.sqrt(0.05 * 0.95 / len(x)), "share of a twentieth of the curve"
+    )
+
+
+def test_roll_density_does_not_ripple() -> None:
+    law = toys.swiss_roll(dtype=torch.float64).posterior
+    t = torch.linspace(11.0, 11.5, 1000, dtype=torch.float64)
+    log_prob = law.log_prob(t[:, None] / 7.5 * torch.stack([t.cos(), t.sin()], -1))
+    # Seven Gaussians lie on this piece; the bend, which slowly falls, is all that is left to see.
+    assert float(log_prob.max() - log_prob.min()) < 1e-4
+    length = 11.918
+    assert float(log_prob.mean()) == pytest.approx(
+        -math.log(length * 0.05 * math.sqrt(2 * math.pi)), abs=1e-3
+    )
+
+
+def test_roll_generator_leaves_the_curve_and_its_weights_hang_on_the_seed_alone() -> None:
+    toy = toys.swiss_roll()
+    off_roll = (toys.roll_distance(toy.prior.sample((20_000,))) > 4).double()
+    assert 0.13 < float(off_roll.mean()) < 0.155
+    x = toy.sample_data(100)
+    torch.testing.assert_close(
+        toy.log_ratio(x),
+        toys.swiss_roll(dtype=torch.float64).log_ratio(x.double()).float(),
+        atol=1e-3,
+        rtol=1e-3,
+    )
+    assert not torch.allclose(toy.log_ratio(x), toys.swiss_roll(seed=1).log_ratio(x), atol=0.1)
+
+
 def test_digits_are_scaled_and_labelled() -> None:
     images, labels = toys.digits()
     assert images.shape == (1797, 1, 8, 8) and images.dtype == torch.float32
@@ -184,6 +247,8 @@ def test_mlp_has_activations_between_layers_only() -> None:
         (lambda: toys.gaussian_shift(0.4), "AUC in"),
         (lambda: toys.GridMixture(torch.zeros(2), torch.ones(2, 2), scale=1.0), "sum 1"),
         (lambda: toys.MLP([3]), "output size"),
+        (lambda: toys.roll_distance(torch.zeros(2)), r"shape \(draw, 2\)"),
+        (lambda: toys.roll_distance(torch.full((3, 2), torch.nan)), "3 of 3"),
     ],
 )
 def test_bad_input_gets_a_clear_error(build: object, words: str) -> None:

@@ -82,6 +82,9 @@ class ULA(BatchKernel):
     costs the same and has no such error; ULA is here for comparison, and for targets on which MALA rejects nearly
     everything. The acceptance it reports is what MALA would have accepted: 1 less that is how wrong a step is.
 
+    While the step size adapts, steps are MALA's: the search tries steps that are too long, and a chain that takes them
+    all would be thrown far out. Every kept draw, and all of warmup without adaptation, is unadjusted.
+
     Args:
         model: A model with a batched potential, such as `LatentPosterior`.
         potential_fn: In place of a model; see `BatchKernel`.
@@ -119,8 +122,9 @@ class ULA(BatchKernel):
         return State(z, *self.target.potential_and_grad(z))
 
     def _transition(self, state: State) -> tuple[State, Info]:
-        assert self.step_size is not None
-        return ula_step(state, self.target, self.step_size)
+        assert self._adaptive is not None
+        step = mala_step if self._adaptive.is_adapting else ula_step
+        return step(state, self.target, self._adaptive.value)
 
 
 def mala_step(state: State, target: Target, step_size: Tensor) -> tuple[State, Info]:

@@ -56,6 +56,11 @@ class StepSize:
         # sooner (kappa) than Stan's .05 and .75, which make HMC overshoot its stability limit again and again.
         self._averaging = DualAveraging(centre, gamma=0.1, kappa=0.6) if adapting else None
 
+    @property
+    def is_adapting(self) -> bool:
+        """Whether the next step belongs to warmup, and adapts."""
+        return self._averaging is not None
+
     def update(self, accept_prob: Float[Tensor, " chain"]) -> None:
         """Take one warmup step's acceptance probabilities into account."""
         if self._averaging is not None:

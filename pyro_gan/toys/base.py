@@ -8,7 +8,7 @@ from typing import NamedTuple
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
-__all__ = ["Toy", "draw"]
+__all__ = ["DensityRatio", "Toy", "draw"]
 
 
 class Toy(NamedTuple):
@@ -32,3 +32,15 @@ class Toy(NamedTuple):
 def draw(law: TorchDistribution, num_draws: int) -> Tensor:
     """Draw from a law; a plain function, so that a toy can be pickled."""
     return law.sample((num_draws,))
+
+
+class DensityRatio(nn.Module):
+    """The log ratio of two known densities."""
+
+    def __init__(self, data: TorchDistribution, generated: TorchDistribution) -> None:
+        super().__init__()
+        self.data, self.generated = data, generated
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return log p_data - log p_G of data `(batch, dim)`, `(batch,)`."""
+        return self.data.log_prob(x) - self.generated.log_prob(x)

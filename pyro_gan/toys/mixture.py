@@ -13,7 +13,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from pyro_gan.toys.base import Toy, draw
+from pyro_gan.toys.base import DensityRatio, Toy, draw
 
 __all__ = ["GridMixture", "grid"]
 
@@ -108,15 +108,4 @@ def grid(*, seed: int = 0, dtype: torch.dtype | None = None, device: Any = None)
         axis, (weights / weights.sum()).to(axis), scale=0.08, broad_weight=0.1, broad_scale=1.5
     )
     data = GridMixture(axis, torch.full_like(generated.weights, 1 / 25), scale=0.05)
-    return Toy(nn.Identity(), _DensityRatio(data, generated), generated, partial(draw, data), data)
-
-
-class _DensityRatio(nn.Module):
-    """The log ratio of two known densities."""
-
-    def __init__(self, data: TorchDistribution, generated: TorchDistribution) -> None:
-        super().__init__()
-        self.data, self.generated = data, generated
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.data.log_prob(x) - self.generated.log_prob(x)
+    return Toy(nn.Identity(), DensityRatio(data, generated), generated, partial(draw, data), data)

@@ -289,6 +289,20 @@ class Patient(torch.nn.Module):
         return x.sum(-1) if len(x) <= 8 else self.critic(x)
 
 
+def test_ula_is_adjusted_while_it_adapts_and_not_after() -> None:
+    narrow = {"potential_fn": lambda p: 1e4 * p["z"].square().sum(-1) / 2}
+    accepted: list[Tensor] = []
+    mcmc = quiet(
+        ULA(**narrow), num_samples=30, warmup_steps=100, num_chains=200, initial_params={"z": torch.zeros(200, 2)},
+        hook_fn=lambda kernel, *_: accepted.append(kernel.info.accepted),
+    )  # fmt: skip
+    mcmc.run()
+    taken = torch.stack(accepted)
+    assert not taken[:100].all() and taken[100:].all()
+    # A hundredth wide, ten times the first step: unadjusted, the search would have left it for good.
+    assert float(mcmc.get_samples()["z"].std()) < 0.015
+
+
 def test_one_gradient_a_mala_step() -> None:
     kernel = MALA(posterior(), adapt_step_size=False)
     kernel.bind(3)

@@ -1,0 +1,166 @@
+"""The exact Swiss roll: data along a spiral in the plane, a flawed generator of them, and how far a point lies off."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributions import constraints
+from torch.nn.functional import pad
+
+from pyro_gan.toys.base import DensityRatio, Toy, draw
+
+__all__ = ["roll_distance", "swiss_roll"]
+
+#: The curve is PITCH (t cos t, t sin t) for t between FIRST and LAST; a turn lies 2 pi PITCH outside the one before.
+PITCH, FIRST, LAST = 1 / 7.5, 1.5 * math.pi, 4.5 * math.pi
+
+#: Standard deviation of the data about the curve, and of the generator's narrow part.
+DATA_SD, GENERATED_SD = 0.05, 0.1
+
+#: Weight and standard deviation of the generator's broad Gaussian, which puts points between the layers.
+BROAD_WEIGHT, BROAD_SD = 0.15, 1.0
+
+#: Distance along the curve from one Gaussian of a mixture to the next, in their standard deviations. At such a spacing
+#: h the density along the curve ripples by a share 2 exp(-2 pi^2 / h^2) = 7e-6.
+SPACING = 1.25
+
+#: Waves in the generator's log weights along the curve, and the standard deviation of those.
+NUM_WAVES, LOG_WEIGHT_SD = 5, 0.8
+
+#: Steps of Newton's method along the curve.
+NUM_REFINEMENTS = 10
+
+
+def swiss_roll(*, seed: int = 0, dtype: torch.dtype | None = None, device: Any = None) -> Toy:
+    """Build the exact Swiss roll: a spiral of data, and a generator that is blurred, uneven and leaves the curve.
+
+    The data are uniform in arc length along one and a half turns of a spiral, whose layers are .84 apart, plus Gaussian
+    noise of sd .05: a mixture of so many Gaussians along the curve that their number cannot be seen. The generator is
+    the identity; its prior is what a GAN might make of the data: 85 % along the same curve, with sd .1 and a density
+    that rises and falls, and 15 % N(0, I), of which much lies between the layers.
+
+    Args:
+        seed: Of the local generator that draws the weights along the curve; torch's own is not moved.
+        dtype: Of all tensors; torch's default if None.
+        device: Of all tensors.
+
+    Returns:
+        The toy; its `prior` and `posterior` (the data's law) are both a `MixtureSameFamily` of normals. `roll_distance`
+        judges samples of it.
+
+    References:
+        Reparameterized Sampling for Generative Adversarial Networks, Y. Wang, Y. Wang, J. Yang and Z. Lin, 2021,
+        https://arxiv.org/abs/2107.00352, which counts points that lie off the roll.
+
+    Example:
+        >>> toy = swiss_roll()
+        >>> toy.log_ratio(toy.sample_data(100)).shape
+        torch.Size([100])
+    """
+    share, points = _along_curve(SPACING * DATA_SD)
+    data = _mixture(torch.zeros_like(share), points, torch.full_like(share, DATA_SD), dtype, device)
+
+    share, points = _along_curve(SPACING * GENERATED_SD)
+    # Drawn on the CPU in float64, so that every device and dtype gets the same weights.
+    noise = torch.randn(NUM_WAVES, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    wave = torch.arange(1, NUM_WAVES + 1, dtype=torch.float64)[:, None]
+    waves = math.sqrt(2 / NUM_WAVES) * torch.cos(math.pi * wave * share)
+    log_weights = (LOG_WEIGHT_SD * noise @ waves).log_softmax(0)
+    # The broad Gaussian is one point more, the origin.
+    generated = _mixture(
+        pad(log_weights + math.log1p(-BROAD_WEIGHT), (0, 1), value=math.log(BROAD_WEIGHT)),
+        pad(points, (0, 0, 0, 1)),
+        pad(torch.full_like(share, GENERATED_SD), (0, 1), value=BROAD_SD),
+        dtype,
+        device,
+    )
+    return Toy(nn.Identity(), DensityRatio(data, generated), generated, partial(draw, data), data)
+
+
+@torch.no_grad()
+def roll_distance(samples: Float[Tensor, "draw 2"]) -> Float[Tensor, " draw"]:
+    """Return how far samples lie from the Swiss roll's curve, in standard deviations of the data's noise.
+
+    The data follow the absolute value of a standard normal here, for the curve is nearly straight on the scale of the
+    noise. Halfway between two layers is a distance of 8. Points beyond 4 are REP-GAN's discontinuous ones, off the
+    roll; of the data a share 2 Phi(-4) = 6.3e-5 is.
+
+    Args:
+        samples: `(draw, 2)`.
+
+    Returns:
+        Distances, `(draw,)`, in the samples' dtype.
+
+    Raises:
+        ValueError: if samples are not in the plane, or one is not finite.
+
+    Example:
+        >>> toy = swiss_roll()
+        >>> discontinuous = roll_distance(toy.prior.sample((4000,))) > 4
+        >>> bool(0.1 < discontinuous.double().mean() < 0.2)
+        True
+    """
+    if samples.dim() != 2 or samples.shape[1] != 2:
+        raise ValueError(f"Expected samples of shape (draw, 2); got {tuple(samples.shape)}.")
+    if num_bad := int((~samples.isfinite().all(-1)).sum()):
+        raise ValueError(f"Expected finite samples; {num_bad} of {len(samples)} are not.")
+    x = samples.double()
+    # Where the nearest point may be: at the sample's own angle on either layer, or, seen from the middle, at the end.
+    angle = torch.atan2(x[:, 1], x[:, 0])
+    starts = torch.stack([angle + 2 * math.pi, angle + 4 * math.pi, torch.full_like(angle, FIRST)])
+    t = starts.clamp(FIRST, LAST)
+    for _ in range(NUM_REFINEMENTS):
+        offset, slope = x - _curve(t), _slope(t)
+        # Newton's method outside of the bend; inside, where its curvature may vanish, without the bend's part.
+        bend = (offset * _bend(t)).sum(-1).clamp(max=0)
+        t = (t + (offset * slope).sum(-1) / (slope.square().sum(-1) - bend)).clamp(FIRST, LAST)
+    return ((x - _curve(t)).norm(dim=-1).amin(0) / DATA_SD).to(samples)
+
+
+class _PlaneMixture(dist.MixtureSameFamily):
+    """A mixture of normals that says of its support what Pyro's own kernels can transform: all of the plane."""
+
+    support = constraints.real_vector
+
+
+def _mixture(logits: Tensor, points: Tensor, sd: Tensor, dtype: Any, device: Any) -> dist.TorchDistribution:
+    like = torch.zeros((), dtype=dtype, device=device)
+    components = dist.Normal(points.to(like), sd[:, None].expand_as(points).to(like), validate_args=False)
+    weights = dist.Categorical(logits=logits.to(like), validate_args=False)
+    return _PlaneMixture(weights, components.to_event(1), validate_args=False)
+
+
+def _along_curve(spacing: float) -> tuple[Float[Tensor, " point"], Float[Tensor, "point 2"]]:
+    """Return points in the middles of equal arcs of about that length, after the share of the curve before each."""
+    start, end = _arc_length(torch.tensor([FIRST, LAST], dtype=torch.float64))
+    num_points = math.ceil(float(end - start) / spacing)
+    share = (torch.arange(num_points, dtype=torch.float64) + 0.5) / num_points
+    length = start.lerp(end, share)
+    # The curve's parameter by Newton's method: the length is convex in it.
+    t = (2 * length / PITCH).sqrt()
+    for _ in range(NUM_REFINEMENTS):
+        t = t - (_arc_length(t) - length) / (PITCH * (1 + t * t).sqrt())
+    return share, _curve(t)
+
+
+def _curve(t: Tensor) -> Float[Tensor, "*t 2"]:
+    return PITCH * t.unsqueeze(-1) * torch.stack([t.cos(), t.sin()], -1)
+
+
+def _slope(t: Tensor) -> Float[Tensor, "*t 2"]:
+    return PITCH * torch.stack([t.cos() - t * t.sin(), t.sin() + t * t.cos()], -1)
+
+
+def _bend(t: Tensor) -> Float[Tensor, "*t 2"]:
+    return PITCH * torch.stack([-2 * t.sin() - t * t.cos(), 2 * t.cos() - t * t.sin()], -1)
+
+
+def _arc_length(t: Tensor) -> Tensor:
+    """Return the length of the curve between 0 and t."""
+    return PITCH / 2 * (t * (1 + t * t).sqrt() + t.asinh())
