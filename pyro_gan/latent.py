@@ -98,7 +98,7 @@ class LatentPosterior(nn.Module):
         self.temperature = temperature
         self.site = site
         self.chunk_size = chunk_size
-        support = prior.support
+        support: Any = prior.support
         assert support is not None  # `check_prior` has seen to it
         # A mixture's support is that of its components, which torch will not transform under the mixture's name. Older
         # versions of torch have no such name.
