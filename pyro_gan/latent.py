@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import warnings
+from typing import Any
 
 import pyro
 import pyro.distributions as dist
