@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import warnings
-from typing import Any
 
 import pyro
 import pyro.distributions as dist
@@ -99,12 +98,12 @@ class LatentPosterior(nn.Module):
         self.temperature = temperature
         self.site = site
         self.chunk_size = chunk_size
-        support: Any = prior.support
+        support = prior.support
         assert support is not None  # `check_prior` has seen to it
-        # A mixture's support is that of its components, which torch will not transform under the mixture's name. Older
+        # A mixture's support is that of its components, which torch will not transform under the mixture's name; older
         # versions of torch have no such name.
-        if isinstance(support, getattr(constraints, "MixtureSameFamilyConstraint", ())):
-            support = support.base_constraint
+        if type(support).__name__ == "MixtureSameFamilyConstraint":
+            support = getattr(support, "base_constraint")  # noqa: B009 (unknown to the stubs)
         self._constrain = biject_to(support)
         self._is_real = _is_real(support)
         self.transforms = {site: self._constrain.inv}
