@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     command = commands.add_parser(
         "demo",
         help="train a small GAN on real handwritten digits, and resample it",
-        description="Train a GAN on scikit-learn's digits, make two log ratios, sample with four samplers, judge.",
+        description="Train a GAN on scikit-learn's digits, make two log ratios, sample with every sampler, judge.",
     )
     command.add_argument("--seed", type=int, default=0, help="of split, training and chains (default: 0)")
     command.add_argument("--out", type=_folder, default="demo-output", help="folder for what it writes")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
 import io
 import json
@@ -13,12 +14,17 @@ from typing import Any
 import pytest
 import torch
 
-from pyro_gan import demo
+from pyro_gan import LatentPosterior, demo, toys
 from pyro_gan.__main__ import main
-from pyro_gan.demo.files import write
+from pyro_gan.demo.cost import counted
+from pyro_gan.demo.figures import figures
+from pyro_gan.demo.files import best_run, write
 from pyro_gan.demo.gan import split_digits
-from pyro_gan.demo.samplers import SAMPLERS
-from pyro_gan.demo.table import COLUMNS
+from pyro_gan.demo.pictures import PICTURES
+from pyro_gan.demo.ratios import Ratio
+from pyro_gan.demo.results import Results
+from pyro_gan.demo.samplers import MIN_OUTPUTS, SAMPLERS, sample
+from pyro_gan.demo.table import COLUMNS, table
 
 FILES = {
     "table.txt",
@@ -29,21 +35,28 @@ FILES = {
     "scores.png",
     "idata.nc",
 }
+WITHOUT_CHAIN = {name for name in SAMPLERS if "ImportanceResampler" in name or "RejectionSampler" in name}
 
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """One small run by the command line, its folder and what it printed."""
+    """One small run by the command line, its folder, what it printed and what it found."""
     out = tmp_path_factory.mktemp("demo") / "new" / "folder"
     printed = io.StringIO()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    found, run = [], demo.run
     # Whatever the package warns of belongs in the table.
-    with contextlib.redirect_stdout(printed), warnings.catch_warnings():
+    with (
+        contextlib.redirect_stdout(printed),
+        warnings.catch_warnings(),
+        pytest.MonkeyPatch.context() as patch,
+    ):
         warnings.simplefilter("error")
+        patch.setattr(demo, "run", lambda *given: found.append(run(*given)))
         main(["demo", "--quick", "--seed", "3", "--out", str(out)])
     torch.set_num_threads(threads)
-    return {"out": out, "printed": printed.getvalue()}
+    return {"out": out, "printed": printed.getvalue(), "results": found[0]}
 
 
 def test_writes_every_file_and_says_where(quick: dict[str, Any]) -> None:
@@ -60,13 +73,19 @@ def test_says_what_it_does_and_how_long_it_took(quick: dict[str, Any]) -> None:
 
 
 def test_table_is_printed_and_has_its_columns(quick: dict[str, Any]) -> None:
-    table = (quick["out"] / "table.txt").read_text()
-    assert table in quick["printed"]
-    head = next(line for line in table.splitlines() if "residual AUC" in line)
-    assert [name for name in COLUMNS if name not in head] == []
+    text = (quick["out"] / "table.txt").read_text()
+    assert text in quick["printed"]
+    lines = text.splitlines()
+    last = next(i for i, line in enumerate(lines) if line.startswith("---")) - 1
+    assert max(map(len, lines[last - 1 : last + 2])) <= 160, "a terminal's width"
+    for name in COLUMNS:
+        first, _, second = name.rpartition("\n")
+        assert first in lines[last - 1] and second in lines[last]
     for name in ("real digits", "G alone", *SAMPLERS):
-        assert name in table
-    assert "QUICK" in table
+        # A cell that runs into the next would hide both.
+        assert all(len(line) <= sum(COLUMNS.values()) for line in lines if line.strip().startswith(name))
+        assert any(line.strip().startswith(name) for line in lines)
+    assert "QUICK" in text
 
 
 def test_figures_are_all_there(quick: dict[str, Any]) -> None:
@@ -82,11 +101,16 @@ def test_figures_are_all_there(quick: dict[str, Any]) -> None:
     for row in found["rows"]:
         assert 1 <= row["score"] <= 10 and row["score_se"] > 0
         assert 0 <= row["residual_auc"] <= 1 and 0 <= row["class_tv"] <= 1 and row["frechet"] > 0
-        if row["sampler"] in SAMPLERS:
-            assert row["seconds"] > 0 and row["ess"] > 0
-            is_chain = "Importance" not in row["sampler"]
-            # What a resampler does not have is null, not a number that looks like one.
-            assert all((row[name] is not None) == is_chain for name in ("rhat", "acceptance", "never_moved"))
+        if row["sampler"] not in SAMPLERS:
+            continue
+        assert row["seconds"] > 0 and row["ess"] > 0 and row["cost"] > 0
+        assert 0 < row["distinct"] <= row["outputs"] <= found["settings"]["num_chains"]
+        # What is not of a chain is null, not a number that looks like one.
+        is_chain = row["sampler"] not in WITHOUT_CHAIN
+        assert all((row[name] is not None) == is_chain for name in ("rhat", "never_moved"))
+        assert (row["acceptance"] is not None) == (row["sampler"] != "ImportanceResampler")
+        if is_chain:
+            assert row["exact"] == ("no" if row["sampler"].startswith("DDLS") else "limit")
     reals, alone = rows["", "real digits"], rows["", "G alone"]
     assert reals["score"] > alone["score"] and reals["frechet"] < alone["frechet"], (
         "the judge sees what is obvious"
@@ -103,10 +127,117 @@ def test_container_opens_in_arviz_and_is_the_best_run(quick: dict[str, Any]) -> 
     assert idata.posterior_predictive["x"].shape[2:] == (1, 8, 8)
     assert {"log_ratio", "acceptance_rate", "moved", "energy"} <= set(idata.sample_stats)
     rows = json.loads((quick["out"] / "results.json").read_text())["rows"]
-    best = min((row for row in rows if row.get("rhat") is not None), key=lambda row: row["rhat"])
+    best = min(
+        (row for row in rows if row.get("exact") == "limit" and row["rhat"]), key=lambda row: row["rhat"]
+    )
     assert (idata.attrs["sampler"], idata.attrs["ratio"]) == (best["sampler"], best["ratio"])
     worst = max(float(arviz.rhat(z.values[:, :, index])) for index in range(settings.latent_dim))
     assert worst <= best["rhat"] + 1e-6
+
+
+def test_chains_cost_the_same(quick: dict[str, Any]) -> None:
+    settings = quick["results"].settings
+    for row in quick["results"].rows:
+        # A start is a value, with a gradient where the kernel wants one; a restart takes steps of its own.
+        if row.sampler not in WITHOUT_CHAIN and "data" not in row.sampler:
+            assert settings.chain_cost <= row.outputs.cost <= settings.chain_cost + 5, row.sampler
+
+
+@pytest.mark.parametrize("is_quick", [False, True])
+def test_steps_spend_the_whole_cost(is_quick: bool) -> None:
+    settings = demo.settings(quick=is_quick)
+    for cost_of_a_step in (1, 3, 3 * settings.leapfrog_steps):
+        warmup, draws, thin = settings.steps(cost_of_a_step)
+        assert (warmup + draws * thin) * cost_of_a_step == settings.chain_cost
+        assert warmup > 0
+
+
+def test_counts_values_and_gradients() -> None:
+    network = torch.nn.Linear(2, 1)
+    with counted(network) as counter:
+        network(torch.zeros(5, 2))
+        network(torch.zeros(4, 2, requires_grad=True))
+    network(torch.zeros(7, 2))
+    assert counter.total == 5 + 3 * 4
+
+
+def test_data_that_chains_start_from_did_not_train_the_critic(quick: dict[str, Any]) -> None:
+    own, fresh = quick["results"].ratios
+    splits = quick["results"].splits
+    assert own.unseen is splits.ratio and fresh.unseen is splits.gan
+
+
+def test_container_is_of_no_biased_run(quick: dict[str, Any]) -> None:
+    results: Results = quick["results"]
+    biased = next(row for row in results.rows if row.outputs.exact == "no" and row.outputs.mcmc is not None)
+    agreeing = dataclasses.replace(biased, outputs=biased.outputs._replace(rhat=1.0))
+    assert best_run(dataclasses.replace(results, rows=[agreeing, *results.rows])) is best_run(results)
+
+
+class Capped(torch.nn.Module):
+    """A log ratio that knows a bound on itself, which lets one draw in e^6.5 = 665 pass."""
+
+    upper_bound = 6.5
+
+    def __init__(self, log_ratio: torch.nn.Module) -> None:
+        super().__init__()
+        self.log_ratio = log_ratio
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.log_ratio(x)
+
+
+@pytest.fixture
+def steep() -> Ratio:
+    toy = toys.affine_gaussian(1.5 * torch.eye(8), torch.ones(8))
+    posterior = LatentPosterior(toy.generator, Capped(toy.log_ratio), toy.prior)
+    return Ratio("steep", posterior.log_ratio, posterior, posterior.check(1000), "by hand", torch.zeros(1, 8))
+
+
+@pytest.mark.filterwarnings("ignore:Only", "ignore:The log ratio has a heavy tail")
+def test_outputs_that_were_not_found_are_not_made_up(steep: Ratio) -> None:
+    settings = dataclasses.replace(demo.settings(quick=True), num_chains=200, chain_cost=420)
+    outputs = sample("RejectionSampler", steep, settings, progress=False)
+    # 84 000 draws at one in 665: 126 outputs, give or take 11.
+    assert 77 < len(outputs.z) < 176
+    assert outputs.distinct == len(outputs.z) == outputs.ess and outputs.exact == "yes"
+    assert outputs.cost * len(outputs.z) == pytest.approx(200 * 420, abs=100)  # a few for trying the networks
+    with pytest.raises(ValueError, match=f"of 200 outputs .* {MIN_OUTPUTS} are the fewest"):
+        sample(
+            "RejectionSampler", steep, dataclasses.replace(settings, chain_cost=20), progress=False
+        )  # 6, give or take 2
+
+
+def test_fewer_outputs_are_judged_and_shown_as_such(quick: dict[str, Any]) -> None:
+    results: Results = quick["results"]
+    row = next(row for row in results.rows if row.sampler == "RejectionSampler")
+    images = row.images[:MIN_OUTPUTS]
+    few = dataclasses.replace(
+        row,
+        images=images,
+        verdict=results.judge(images),
+        outputs=row.outputs._replace(z=row.outputs.z[:MIN_OUTPUTS]),
+    )
+    text = table(dataclasses.replace(results, rows=[few, *results.rows[2:]]))
+    line = next(line for line in text.splitlines() if line.startswith("  RejectionSampler"))
+    assert f" {MIN_OUTPUTS}/{MIN_OUTPUTS} " in line and "nan" not in line
+    assert f"FEWER OUTPUTS: RejectionSampler ({row.ratio}) {MIN_OUTPUTS}." in text
+    assert "FEWER" not in table(results)
+
+
+def test_refusal_is_shown_everywhere(quick: dict[str, Any]) -> None:
+    results: Results = quick["results"]
+    ratio, sampler = results.ratios[1].name, "PCN"
+    rows = [row for row in results.rows if (row.ratio, row.sampler) != (ratio, sampler)]
+    without = dataclasses.replace(results, rows=rows, refused={(ratio, sampler): "no such prior"})
+    assert any("PCN" in line and "refused: no such prior" in line for line in table(without).splitlines())
+    assert figures(without)["refused"] == [{"ratio": ratio, "sampler": sampler, "reason": "no such prior"}]
+    for name in ("samples.png", "scores.png"):
+        titles = [[ax.get_title() for ax in part.axes] for part in PICTURES[name](without).subfigs]
+        assert "PCN" in titles[0] and "PCN\nrefused" in titles[1]
+        for panels in titles:
+            shown = {title.replace("\n(", " (").removesuffix("\nrefused") for title in panels}
+            assert set(SAMPLERS) <= shown
 
 
 def test_splits_share_no_digit() -> None:

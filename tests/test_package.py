@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 import pyro_gan
+from tests.pages import ROOT, run_page
 
 PACKAGE = Path(pyro_gan.__file__).parent
-ROOT = PACKAGE.parent
 HEAVY = {
     "arviz",
     "arviz_base",
@@ -187,9 +187,4 @@ def test_every_module_has_its_api_page() -> None:
     "page", ["README.md", "docs/index.md", "docs/getting_started.md", "docs/evaluate.md"]
 )
 def test_code_on_the_page_runs_as_printed(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of a page's Python, top to bottom, in an empty folder, as a reader would paste it."""
-    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), flags=re.M | re.S)
-    assert blocks, f"{page} shows no Python"
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MPLBACKEND", "agg")
-    exec(compile("\n".join(blocks), page, "exec"), {"__name__": "__main__"})
+    run_page(page, tmp_path, monkeypatch)

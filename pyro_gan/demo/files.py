@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from pyro_gan import to_arviz
-from pyro_gan.demo.figures import PICTURES, figures
+from pyro_gan.demo.figures import figures
+from pyro_gan.demo.pictures import PICTURES
 from pyro_gan.demo.results import Results, Row
 from pyro_gan.demo.table import table
 
@@ -44,8 +46,13 @@ def write(results: Results, out: Path) -> dict[str, Path]:
 
 def best_run(results: Results) -> Row:
     """Return the run whose chains agree best; the judge has no say, or the choice would flatter."""
-    chains = [row for row in results.rows if row.outputs is not None and row.outputs.mcmc is not None]
-    return min(chains, key=lambda row: row.outputs.rhat if row.outputs is not None else float("inf"))
+    chains = [
+        (row.outputs.rhat, row)
+        for row in results.rows
+        # Chains of another law than the target's would agree on it.
+        if row.outputs is not None and row.outputs.mcmc is not None and row.outputs.exact != "no"
+    ]
+    return min(chains, key=lambda chain: (math.isnan(chain[0]), chain[0]))[1]
 
 
 def _container(results: Results) -> Any:

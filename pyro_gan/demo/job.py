@@ -94,7 +94,7 @@ def _find(settings: Settings, clock: _Clock, progress: bool) -> Results:
         for name in SAMPLERS:
             with clock.stage(f"{name}, {ratio.name}"):
                 try:
-                    outputs = sample(name, ratio.posterior, settings, progress=progress)
+                    outputs = sample(name, ratio, settings, progress=progress)
                 except ValueError as error:
                     refused[ratio.name, name] = str(error)
                     continue

@@ -31,6 +31,8 @@ class Ratio(NamedTuple):
     tail: WeightTail
     #: How the ratio was made, in words.
     made: str
+    #: Real digits that its critic has not trained on.
+    unseen: Float[Tensor, "draw 1 8 8"]
     #: What a fit passed on its way; empty otherwise.
     frontier: tuple[FrontierPoint, ...] = ()
 
@@ -45,7 +47,7 @@ def make_own(gan: GAN, splits: Splits, settings: Settings) -> Ratio:
         f"Platt {', '.join(f'{name} {value:.2f}' for name, value in report.parameters.items())}, "
         f"cap {report.cap:.2f} nats; fitted on {report.num_fit} digits, held out {report.num_held_out}"
     )
-    return _ratio("own critic, calibrated", log_ratio, gan, settings, made)
+    return _ratio("own critic, calibrated", log_ratio, gan, settings, made, splits.ratio)
 
 
 def fit_fresh(gan: GAN, splits: Splits, settings: Settings, *, progress: bool) -> Ratio:
@@ -65,9 +67,8 @@ def fit_fresh(gan: GAN, splits: Splits, settings: Settings, *, progress: bool) -
     )
     best = min(log_ratio.frontier, key=lambda p: (p.ess_fraction < settings.min_ess_fraction, p.log_loss))
     made = f"step {best.step} of {log_ratio.frontier[-1].step} had the lowest held-out loss"
-    return _ratio("fresh critic, fitted", log_ratio, gan, settings, made)._replace(
-        frontier=log_ratio.frontier
-    )
+    fresh = _ratio("fresh critic, fitted", log_ratio, gan, settings, made, splits.gan)
+    return fresh._replace(frontier=log_ratio.frontier)
 
 
 def verdict(
@@ -97,6 +98,13 @@ def _make_critic(real: Tensor, settings: Settings) -> nn.Module:
     return nn.Sequential(PixelScale(real), *layers).to(settings.device)
 
 
-def _ratio(name: str, log_ratio: nn.Module, gan: GAN, settings: Settings, made: str) -> Ratio:
+def _ratio(
+    name: str,
+    log_ratio: nn.Module,
+    gan: GAN,
+    settings: Settings,
+    made: str,
+    unseen: Float[Tensor, "draw 1 8 8"],
+) -> Ratio:
     posterior = LatentPosterior(gan.generator, log_ratio, gan.prior)
-    return Ratio(name, log_ratio, posterior, posterior.check(settings.check_draws), made)
+    return Ratio(name, log_ratio, posterior, posterior.check(settings.check_draws), made, unseen)

@@ -40,19 +40,28 @@ class Settings:
     #: Smallest effective share of the generator's draws that the fresh ratio must leave.
     min_ess_fraction: float = 0.1
 
-    #: Chains of every kernel; the last state of each is an output, so outputs are independent of one another.
+    #: Outputs of every sampler: of chains the last state of each, so that outputs are independent of one another.
     num_chains: int = 500
-    #: Warmup steps, kept draws a chain, and steps for each of them.
-    mh_steps: tuple[int, int, int] = (300, 100, 20)
-    mala_steps: tuple[int, int, int] = (500, 150, 20)
-    hmc_steps: tuple[int, int, int] = (100, 200, 2)
+    #: What a chain may cost, and so an output: a forward of both networks counts 1, a gradient 2. A whole number of
+    #: steps of every kernel.
+    chain_cost: int = 7200
+    #: Draws kept of each chain, for its diagnostics.
+    num_draws: int = 100
     #: Few: ten steps of the length that adaptation finds would come back to where they started.
     leapfrog_steps: int = 3
     resampler_draws: int = 200_000
+    #: Mean acceptance of budgeted rejection.
+    budget: float = 0.3
     check_draws: int = 100_000
 
     #: Folds of the residual AUC.
     num_folds: int = 3
+
+    def steps(self, cost_of_a_step: int) -> tuple[int, int, int]:
+        """Return warmup steps, draws, and steps for each: all that the cost allows, about .7 of it after warmup."""
+        steps = self.chain_cost // cost_of_a_step
+        thin = max(1, round(0.7 * steps / self.num_draws))
+        return steps - thin * self.num_draws, self.num_draws, thin
 
 
 def settings(*, seed: int = 0, device: str = "cpu", quick: bool = False) -> Settings:
@@ -73,15 +82,14 @@ def settings(*, seed: int = 0, device: str = "cpu", quick: bool = False) -> Sett
         full,
         quick=True,
         averaging=0.98,
-        gan_eval_every=100,
+        gan_eval_every=50,
         gan_patience=2,
-        gan_max_steps=400,
+        gan_max_steps=200,
         ratio_eval_every=5,
-        ratio_max_steps=100,
-        num_chains=200,
-        mh_steps=(20, 20, 1),
-        mala_steps=(20, 20, 1),
-        hmc_steps=(8, 8, 1),
+        ratio_max_steps=50,
+        num_chains=100,
+        chain_cost=60,
+        num_draws=6,
         leapfrog_steps=2,
         resampler_draws=20_000,
         check_draws=20_000,

@@ -12,27 +12,32 @@ from pyro_gan.demo.samplers import MAX_RHAT
 
 __all__ = ["COLUMNS", "table"]
 
-#: Names of the columns, and their widths.
+#: Headings of the columns, of one line or two, and their widths.
 COLUMNS = {
-    "": 26,
-    "score": 13,
-    "Frechet": 9,
-    "residual AUC": 15,
-    "class TV": 9,
-    "mean log r": 13,
+    "": 35,
+    "score": 12,
+    "Frechet": 8,
+    "residual\nAUC": 15,
+    "class\nTV": 6,
+    "mean\nlog ratio": 13,
+    "exact": 6,
+    "distinct/\noutputs": 10,
     "accept": 7,
-    "R-hat": 6,
-    "converged": 10,
-    "ESS": 8,
+    "R-hat": 9,
+    "ESS": 7,
     "ESS/s": 7,
-    "never moved": 12,
+    "never\nmoved": 7,
+    "cost/\noutput": 8,
     "seconds": 8,
 }
 
 
 def table(results: Results) -> str:
     """Return the report: what was split and trained, the ratios, the samplers side by side, and warnings."""
-    lines = [*_setting(results), "", *_ratios(results), "", _line(list(COLUMNS)), "-" * sum(COLUMNS.values())]
+    heads = [name.rpartition("\n") for name in COLUMNS]
+    lines = [*_setting(results), "", *_ratios(results), ""]
+    lines += [_line([first for first, _, _ in heads]), _line([last for _, _, last in heads])]
+    lines += ["-" * sum(COLUMNS.values())]
     lines += [_row(results.real), _row(results.alone)]
     for ratio in results.ratios:
         lines += ["", f"{ratio.name} (ESS fraction of its weights {ratio.tail.ess_fraction:.3f})"]
@@ -40,7 +45,7 @@ def table(results: Results) -> str:
         lines += [_line(["  G alone", "", "", "", "", _mean_log_ratio(ratio, results.alone)])]
         lines += [_row(row, ratio) for row in results.rows if row.ratio == ratio.name]
         lines += [
-            f"  {sampler:<24}refused: {reason}"
+            f"  {sampler:<34} refused: {reason}"
             for (name, sampler), reason in results.refused.items()
             if name == ratio.name
         ]
@@ -90,15 +95,16 @@ def _row(row: Row, ratio: Ratio | None = None) -> str:
         "" if ratio is None else _mean_log_ratio(ratio, row),
     ]
     if run is not None:
-        # A resampler has no chain: its ESS is that of its weights, and nothing can get stuck.
         is_chain = run.mcmc is not None
         cells += [
-            f"{run.acceptance:.3f}" if is_chain else "-",
-            f"{run.rhat:.3f}" if is_chain else "-",
-            ("yes" if run.rhat <= MAX_RHAT else "NO") if is_chain else "-",
+            run.exact,
+            f"{run.distinct}/{len(run.z)}",
+            "n/a" if math.isnan(run.acceptance) else f"{run.acceptance:.3f}",
+            f"{run.rhat:.3f}{'' if run.rhat <= MAX_RHAT else ' NO'}" if is_chain else "n/a",
             f"{run.ess:.0f}",
             f"{run.ess / run.seconds:.0f}",
-            f"{run.never_moved:.1%}" if is_chain else "-",
+            f"{run.never_moved:.1%}" if is_chain else "n/a",
+            f"{run.cost:.0f}",
             f"{run.seconds:.1f}",
         ]
     return _line(cells)
@@ -120,18 +126,32 @@ def _mean_log_ratio(ratio: Ratio, row: Row) -> str:
 
 def _notes(results: Results) -> list[str]:
     chains = results.settings.num_chains
+    runs = [(row, row.outputs) for row in results.rows if row.outputs is not None]
     notes = [
-        f"Every row: {chains} outputs, the last state of each of {chains} chains; +- one standard error.",
+        f"Every row: {chains} outputs, of chains the last state of each of {chains}; +- one standard error.",
         f"score: exp of the mutual information between image and class, 10 at best; real digits: the judge's "
         f"{len(results.splits.judge)}.",
         "Frechet: of pixels; residual AUC: of a fresh critic; class TV: of the classes' histogram: all against the "
         "judge's digits. In the row of real digits, those that made the ratios: what no sampler can be asked to beat.",
-        f"converged: R-hat of ArviZ, the worst of all latents and the log ratio, at most {MAX_RHAT}. ESS: the smallest "
-        "of the same; for the resampler, of its weights.",
+        "Two sets of 500 outputs of one sampler differ by about .1 in Frechet, now and then by .4, and by .02 in class "
+        "TV: rows as close as that are alike.",
+        "exact: yes, every output follows the target; limit, it does in the limit of many draws or steps; no, not even "
+        "then (a bound estimated from draws is no bound). The target is as good as its ratio, whatever the sampler.",
+        f"R-hat: of ArviZ, the worst of all latents and the log ratio; NO: above {MAX_RHAT}, not converged. ESS: the "
+        "smallest of the same; of the resampler's weights; of rejection, whose outputs are independent, their number.",
+        "accept: of a chain's proposals or of rejection's draws; ULA takes all, and reports what MALA would accept. "
+        "n/a: nothing is accepted, or there is no chain.",
+        f"cost: forwards and twice the gradients, counted. A chain may cost {results.settings.chain_cost}, whatever "
+        "its kernel; samplers without a chain cost what they take.",
     ]
-    local = [
-        f"{row.sampler} ({row.ratio})" for row in results.rows if row.outputs and row.outputs.rhat > MAX_RHAT
-    ]
+    fewer = [f"{row.sampler} ({row.ratio}) {len(run.z)}" for row, run in runs if len(run.z) < chains]
+    if fewer:
+        notes.append(
+            f"FEWER OUTPUTS: {'; '.join(fewer)}. None is made up; Frechet and class TV of few are too high."
+        )
+    local = sum(run.mcmc is not None and not run.rhat <= MAX_RHAT for _, run in runs)
     if local:
-        notes.append(f"NOT CONVERGED: {', '.join(local)}. Their outputs remember where the chains started.")
+        notes.append(
+            f"NOT CONVERGED: {local} rows, marked NO. Their outputs remember where the chains started."
+        )
     return notes + [f"warning: {text}" for text in results.warnings]
