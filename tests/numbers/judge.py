@@ -17,6 +17,8 @@ from tests.statistics import NUM_SE
 
 __all__ = [
     "NUM_OUTPUTS",
+    "TRUTH_DRAWS",
+    "TRUTH_RUNS",
     "Estimates",
     "Run",
     "Schedule",

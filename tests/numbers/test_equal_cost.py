@@ -17,7 +17,8 @@ from pyro_gan.independent import RejectionSampler
 from pyro_gan.mcmc import MALA, PCN, ULA, BatchHMC, BatchKernel, IndependenceMH, RandomWalk
 from pyro_gan.weights import WeightTail
 from tests.numbers import gaussians25, mnist
-from tests.numbers.judge import Run, agrees, estimate, worst_r_hat
+from tests.numbers.judge import NUM_OUTPUTS as JUDGED
+from tests.numbers.judge import TRUTH_DRAWS, TRUTH_RUNS, Run, agrees, estimate, worst_r_hat
 
 pytestmark = [pytest.mark.numbers, pytest.mark.filterwarnings("ignore")]
 
@@ -151,6 +152,18 @@ def test_equal_cost(pair: ModuleType, ratio: str, name: str, sampler: str, figur
     ours = estimate(Run(x, result.log_ratio, result.design_effect), pair.statistics)
     gaps = agrees(ours, true)
     tail: WeightTail = true.tail
+    if sampler == "G alone":
+        exact = {key: float(value) for key, (value, _) in true.values.items() if value.dim() == 0}
+        figure(
+            "equal cost",
+            pair=name,
+            ratio=ratio,
+            sampler="truth",
+            outputs=TRUTH_RUNS * JUDGED,
+            cost=TRUTH_DRAWS / JUDGED,
+            **exact,
+            ess_fraction=tail.ess_fraction,
+        )
     figure(
         "equal cost",
         pair=name,

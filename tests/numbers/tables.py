@@ -1,0 +1,61 @@
+"""Tables of the documentation out of numbers.json: `python -m tests.numbers.tables`, in the source's folder."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+__all__ = ["equal_cost"]
+
+Rows = list[dict[str, Any]]
+
+QUALITY = {"mnist": "LeNet score", "gaussians25": "high quality"}
+TITLES = {
+    "mnist": "MNIST, an MLP GAN",
+    "gaussians25": "25 Gaussians, a WGAN-GP",
+}
+
+
+def equal_cost(rows: Rows) -> str:
+    """Return one Markdown table for each pair and ratio, in the order of the rows."""
+    pairs = list(dict.fromkeys((row["pair"], row["ratio"]) for row in rows))
+    return "\n\n".join(
+        _of_pair([row for row in rows if (row["pair"], row["ratio"]) == pair]) for pair in pairs
+    )
+
+
+def _of_pair(rows: Rows) -> str:
+    pair, ratio = rows[0]["pair"], rows[0]["ratio"]
+    quality = QUALITY[pair]
+    head = ["sampler", "outputs", "cost", "distinct", "mean log r", quality, "gap", "accepts", "R-hat"]
+    head += ["never moved", "frozen"]
+    lines = [f"**{TITLES[pair]}; {ratio}** (ESS fraction {rows[0]['ess_fraction']:.3f})", ""]
+    lines += ["| " + " | ".join(head) + " |", "|---" + "|--:" * (len(head) - 1) + "|"]
+    # The truth first.
+    for row in sorted(rows, key=lambda row: row["sampler"] != "truth"):
+        cells = [
+            row["sampler"] + (" (exact)" if row.get("exact") else ""),
+            f"{row['outputs']}",
+            f"{row['cost']:.0f}",
+            _share(row.get("distinct")),
+            f"{row['mean log r']:.3f}",
+            f"{row[quality]:.2f}" if pair == "mnist" else f"{row[quality]:.3f}",
+            "" if "gap_in_se" not in row else f"{row['gap_in_se']:.1f}",
+            _share(row.get("acceptance"), 3),
+            "" if "r_hat" not in row else f"{row['r_hat']:.2f}",
+            _share(row.get("never_moved")),
+            _share(row.get("frozen")),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _share(value: float | None, digits: int = 2) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+if __name__ == "__main__":
+    figures = json.loads(Path("numbers.json").read_text())["figures"]
+    sys.stdout.write(equal_cost(figures["equal cost"]) + "\n")
