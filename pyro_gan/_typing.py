@@ -16,6 +16,7 @@ __all__ = [
     "Critic",
     "Generator",
     "Params",
+    "Tempered",
     "left_shape",
 ]
 
@@ -80,6 +81,15 @@ class BoundedWeight(Protocol):
     @property
     def log_weight_bound(self) -> float | None:
         """The bound in nats, or None."""
+
+
+@runtime_checkable
+class Tempered(Protocol):
+    """A model whose log weight is a log ratio over a temperature."""
+
+    @property
+    def temperature(self) -> float:
+        """The temperature."""
 
 
 def left_shape(value: Tensor, event_dim: int) -> torch.Size:

@@ -30,6 +30,7 @@ class Target(ABC):
         transforms: Constrained to unconstrained, by site (Pyro's direction).
         dim: Length of a row.
         dtype: Of the rows.
+        device: Of the rows.
 
     Args:
         prototype: Unconstrained values of one chain, `{site: (*event)}`.
@@ -40,7 +41,8 @@ class Target(ABC):
         self.shapes = {name: value.shape for name, value in sorted(prototype.items())}
         self.transforms = transforms
         self.dim = sum(math.prod(shape) for shape in self.shapes.values())
-        self.dtype = next(iter(prototype.values())).dtype
+        first = next(iter(prototype.values()))
+        self.dtype, self.device = first.dtype, first.device
 
     @abstractmethod
     def potential(self, z: Float[Tensor, "chain dim"]) -> Float[Tensor, " chain"]:

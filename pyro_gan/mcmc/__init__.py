@@ -4,7 +4,7 @@ from pyro_gan.mcmc.hmc import BatchHMC
 from pyro_gan.mcmc.independence import IndependenceMH
 from pyro_gan.mcmc.kernel import BatchKernel
 from pyro_gan.mcmc.langevin import MALA, ULA
-from pyro_gan.mcmc.metropolis_hastings import MetropolisHastings
+from pyro_gan.mcmc.metropolis_hastings import MetropolisHastings, Proposal
 from pyro_gan.mcmc.pcn import PCN, RandomWalk
 from pyro_gan.mcmc.run import VectorizedMCMC
 
@@ -16,6 +16,7 @@ __all__ = [
     "BatchKernel",
     "IndependenceMH",
     "MetropolisHastings",
+    "Proposal",
     "RandomWalk",
     "VectorizedMCMC",
 ]

@@ -17,7 +17,7 @@ from torch import Tensor
 from pyro_gan.mcmc.metropolis import State, metropolis, take
 from pyro_gan.target import Target
 
-__all__ = ["DataStart", "Policy", "Settled", "check_scores", "settle", "start_at_scores"]
+__all__ = ["DataStart", "Policy", "Settled", "check_policy", "check_scores", "settle", "start_at_scores"]
 
 Policy = Literal["continue", "drop", "restart"]
 
@@ -54,8 +54,25 @@ class Settled(NamedTuple):
     report: DataStart
 
 
-def check_scores(initial_log_ratio: Tensor, policy: str, budget: int | None) -> None:
-    """Raise unless scores are finite numbers `(datum,)` and the policy is one."""
+def check_policy(policy: str, budget: int | None, *, has_scores: bool) -> None:
+    """Raise unless the policy is one, the budget a number of steps, and there are chains for them to be about."""
+    if policy not in get_args(Policy):
+        raise ValueError(f"Expected policy to be one of {get_args(Policy)}; got {policy!r}.")
+    if budget is not None and (not isinstance(budget, int) or budget < 0):
+        raise ValueError(f"Expected budget to be a number of steps, an int of at least 0; got {budget!r}.")
+    if not has_scores and (policy != "continue" or budget is not None):
+        raise ValueError(
+            f"policy={policy!r} and budget={budget} are about chains that start at real data: pass "
+            "initial_log_ratio=, or leave them out."
+        )
+
+
+def check_scores(initial_log_ratio: Tensor) -> None:
+    """Raise unless scores are finite numbers `(datum,)`."""
+    if not torch.is_tensor(initial_log_ratio):
+        raise ValueError(
+            f"Expected initial_log_ratio to be a tensor; got {type(initial_log_ratio).__name__}."
+        )
     if initial_log_ratio.dim() != 1 or not len(initial_log_ratio):
         raise ValueError(
             f"Expected initial_log_ratio of shape (datum,); got {tuple(initial_log_ratio.shape)}. Pass log_ratio(x) of "
@@ -67,10 +84,6 @@ def check_scores(initial_log_ratio: Tensor, policy: str, budget: int | None) -> 
             f"Expected a finite initial_log_ratio; {bad} of {len(initial_log_ratio)} are NaN or infinite. A chain "
             "never leaves an infinite score: cap the log ratio, see pyro_gan.calibrate."
         )
-    if policy not in get_args(Policy):
-        raise ValueError(f"Expected policy to be one of {get_args(Policy)}; got {policy!r}.")
-    if budget is not None and budget < 0:
-        raise ValueError(f"Expected a budget of at least 0 steps; got {budget}.")
 
 
 def start_at_scores(
@@ -89,6 +102,7 @@ def start_at_scores(
     else:
         chosen = torch.randint(len(log_ratio), (num_chains,))
     scores = log_ratio.detach()[chosen.to(log_ratio.device)].to(like)
+    check_scores(scores)  # once more: what is finite in double precision need not be in single
     return State(
         like.new_full((num_chains, target.dim), torch.nan), torch.full_like(scores, torch.nan), None, scores
     )

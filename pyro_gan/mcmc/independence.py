@@ -17,8 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pyro_gan._frozen import rng_fork
-from pyro_gan._typing import Params
-from pyro_gan.mcmc.data_start import DataStart, Policy, check_scores, settle, start_at_scores
+from pyro_gan._typing import Params, Tempered
+from pyro_gan.mcmc.data_start import DataStart, Policy, check_policy, check_scores, settle, start_at_scores
 from pyro_gan.mcmc.kernel import BatchKernel
 from pyro_gan.mcmc.metropolis import Info, State, metropolis
 from pyro_gan.mcmc.start import find_start
@@ -41,11 +41,13 @@ class IndependenceMH(BatchKernel):
         model: A model with a batched potential, such as `LatentPosterior`.
         potential_fn: In place of a model; see `BatchKernel`. Needs `proposal`.
         num_chains: Number of chains, or None; see `BatchKernel`.
-        proposal: Distribution to propose from in place of the prior, over all unconstrained sites raveled and joined:
-            event shape `(dim,)`, or the one site's. Its support must cover the target's.
+        proposal: Distribution to propose from in place of the prior, over all unconstrained sites raveled and joined in
+            the order of their names: event shape `(dim,)`, or the one site's. Its support must cover the target's.
         initial_log_ratio: Log ratios of real data, held out, `(datum,)`: chains start at these, as MH-GAN's do, and
-            not at prior draws; each takes one at random. Log weights, to be exact: at a temperature other than 1
-            divide by it. Such a chain has no latent before it has accepted one. Needs warmup, and `VectorizedMCMC`.
+            not at prior draws; each takes one at random. (They are divided by the model's temperature if it has one.)
+            Such a chain has no latent before it has accepted one: its position is NaN, which a `hook_fn` sees and no
+            draw holds. Needs warmup, and `VectorizedMCMC` without superchains: chains with a score in common are no
+            nearer to one another than others.
         policy: What is done about chains that have accepted nothing when warmup ends. "continue": they go on until
             each has accepted, `budget` steps at most, and what is left is dropped; a chain's first accepted proposal
             is a draw of the target with weights cut at its datum's. "drop": the run goes on without them. "restart":
@@ -59,7 +61,8 @@ class IndependenceMH(BatchKernel):
     Raises:
         ValueError: for a bare `potential_fn` without `proposal`, or a proposal of another dimension; for
             `initial_log_ratio` that is not finite or not of shape `(datum,)`, with `proposal`, without warmup, under
-            another runner or with initial params; if all chains were dropped.
+            another runner, with initial params or superchains; for `policy` or `budget` without it; if all chains were
+            dropped.
 
     Example:
         >>> from pyro_gan import LatentPosterior, VectorizedMCMC, toys
@@ -92,8 +95,9 @@ class IndependenceMH(BatchKernel):
             )
         if proposal is not None:
             check_proposal(proposal)
+        check_policy(policy, budget, has_scores=initial_log_ratio is not None)
         if initial_log_ratio is not None:
-            check_scores(initial_log_ratio, policy, budget)
+            check_scores(initial_log_ratio)
             if proposal is not None:
                 raise ValueError(
                     "Expected initial_log_ratio or proposal=, not both: a log ratio is a weight over the prior."
@@ -136,6 +140,11 @@ class IndependenceMH(BatchKernel):
                     "Expected warmup_steps of at least 1 with initial_log_ratio; got 0. Before they accept a proposal "
                     "such chains have no latent to give."
                 )
+            if self._starts is not None:
+                raise ValueError(
+                    "Expected no num_superchains with initial_log_ratio: chains that share a score do not start at one "
+                    "point, and nested R-hat would see nothing."
+                )
             if self._given_params is not None:
                 raise ValueError("Expected initial_log_ratio or initial_params, not both.")
         return super()._start(chains)
@@ -145,7 +154,17 @@ class IndependenceMH(BatchKernel):
             return super()._first_state(num_chains)
         with rng_fork():
             like = self.target.sample_prior(1)
-        return start_at_scores(self.initial_log_ratio, num_chains, self.target, like)
+        temperature = self.model.temperature if isinstance(self.model, Tempered) else 1.0
+        return start_at_scores(self.initial_log_ratio / temperature, num_chains, self.target, like)
+
+    def _reevaluate(self, z: Float[Tensor, "chain dim"], known: State | None) -> State:
+        state = super()._reevaluate(z, known)
+        if known is None or self._step >= self._warmup_steps or self.initial_log_ratio is None:
+            return state
+        # Somebody moved other chains. Of those that wait there is nothing to evaluate, and their score still holds.
+        waiting = z.isnan().any(-1) & ~self._moved
+        assert state.log_weight is not None and known.log_weight is not None
+        return state._replace(log_weight=torch.where(waiting, known.log_weight, state.log_weight))
 
     def _evaluate(self, z: Float[Tensor, "chain dim"]) -> State:
         if self.proposal is None:
@@ -160,9 +179,7 @@ class IndependenceMH(BatchKernel):
             self._block = self._score_ahead(len(state.z))
         proposal = self._block.pop()
         assert proposal.log_weight is not None and state.log_weight is not None
-        state, info = metropolis(state, proposal, proposal.log_weight - state.log_weight)
-        # A proposal of little weight is no failure of an integrator: only an unusable score counts as a divergence.
-        return state, info._replace(diverging=info.invalid)
+        return metropolis(state, proposal, proposal.log_weight - state.log_weight)
 
     def _propose(self, num_draws: int) -> Tensor:
         if self.proposal is None:
@@ -202,12 +219,15 @@ def check_proposal(proposal: torch.distributions.Distribution) -> None:
 
 
 def check_fits(proposal: torch.distributions.Distribution, target: Target) -> None:
-    """Raise unless a distribution to propose from has the target's dimension and dtype."""
+    """Raise unless a distribution to propose from has the target's dimension, dtype and device."""
     if proposal.event_shape.numel() != target.dim:
         raise ValueError(
             f"Expected a proposal over {target.dim} numbers; got event_shape {tuple(proposal.event_shape)}."
         )
     with rng_fork():
-        dtype = proposal.sample().dtype
-    if dtype != target.dtype:
-        raise ValueError(f"Expected a proposal of the model's dtype {target.dtype}; got {dtype}.")
+        drawn = proposal.sample()
+    if drawn.dtype != target.dtype or drawn.device != target.device:
+        raise ValueError(
+            f"Expected a proposal of the model's dtype and device, {target.dtype} on {target.device}; got "
+            f"{drawn.dtype} on {drawn.device}."
+        )

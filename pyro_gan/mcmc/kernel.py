@@ -125,7 +125,7 @@ class BatchKernel(MCMCKernel):
         state = self._state
         if state is None or not self._is_current(params):
             # Somebody moved the chain behind our back: what we know about the old position is worthless.
-            state = self._evaluate(self.target.pack(self._batched(params)))
+            state = self._reevaluate(self.target.pack(self._batched(params)), state)
         warming_up = self._step < self._warmup_steps
         state, self._info = self._transition(state)
         self._step += 1
@@ -172,7 +172,7 @@ class BatchKernel(MCMCKernel):
             "divergences": diverged,
             "acceptance rate": float(self._accept_sum) / steps,
             "invalid proposals": int(self._num_invalid),
-            "never moved": 1.0 - float(self._moved.double().mean()),
+            "never moved": 1.0 - float(self._moved[self.placed].double().mean()),
         }
 
     def cleanup(self) -> None:
@@ -243,6 +243,10 @@ class BatchKernel(MCMCKernel):
 
     def _prepare(self, num_chains: int) -> None:
         """Check what the kernel needs of the target. Runs before the starting point is found."""
+
+    def _reevaluate(self, z: Float[Tensor, "chain dim"], known: State | None) -> State:
+        """Return the state at positions that somebody else has changed; `known` is what it was before."""
+        return self._evaluate(z)
 
     def _end_warmup(self, state: State) -> State:
         """Do what is to be done once, between warmup and the first draw."""

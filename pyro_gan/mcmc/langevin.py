@@ -78,8 +78,9 @@ class ULA(BatchKernel):
     """The unadjusted Langevin algorithm: every proposal is taken (DDLS).
 
     What it samples is not the target: on a normal of variance `v` it settles at `v / (1 - step_size / (4 v))`, and in
-    general the error grows with the step. Half the step leaves about half the error and takes twice the steps. `MALA`
-    costs the same and has no such error; ULA is here for comparison, and for targets on which MALA rejects nearly
+    general the error grows with the step; from a step of `4 v` on, `v` the variance across the target's narrowest
+    place, chains run away. Half the step leaves about half the error and takes twice the steps. `MALA` costs the same
+    and has no such error; ULA is here for comparison, and for targets on which MALA rejects nearly
     everything. The acceptance it reports is what MALA would have accepted: 1 less that is how wrong a step is.
 
     While the step size adapts, steps are MALA's: the search tries steps that are too long, and a chain that takes them
@@ -155,7 +156,9 @@ def ula_step(state: State, target: Target, step_size: Tensor) -> tuple[State, In
         gradient is not finite stays where it is.
     """
     proposal, log_accept = _propose(state, target, step_size)
-    new, info = metropolis(state, proposal, torch.full_like(log_accept, torch.inf))
+    # Anywhere but where the target is zero: no gradient would lead back.
+    taken = torch.where(torch.isposinf(proposal.potential), -torch.inf, torch.inf)
+    new, info = metropolis(state, proposal, taken.to(log_accept))
     log_accept = log_accept.masked_fill(info.invalid | torch.isnan(log_accept), -torch.inf)
     return new, info._replace(
         accept_prob=log_accept.clamp(max=0.0).exp(), diverging=log_accept < -MAX_ENERGY_CHANGE

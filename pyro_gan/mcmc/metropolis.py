@@ -37,8 +37,9 @@ class Info(NamedTuple):
         accept_prob: Probability with which the proposal was to be accepted; of an unadjusted kernel, with which a
             Metropolis-Hastings correction would have.
         accepted: Whether it was.
-        invalid: Whether the proposal's score or gradient was NaN or infinite (it was rejected).
-        diverging: Invalid, or a log acceptance ratio below -1000.
+        invalid: Whether the proposal's score was NaN or plus infinity, or its gradient not finite (it was rejected). A
+            weight of zero, a score of minus infinity, is a rejection like any other.
+        diverging: Invalid, or, of a kernel with gradients, a log acceptance ratio below -1000.
         energy: Total energy of the state that resulted; for a kernel without momentum its potential.
     """
 
@@ -62,7 +63,8 @@ def take(state: State, chains: Tensor) -> State:
 def metropolis(state: State, proposal: State, log_accept: Float[Tensor, " chain"]) -> tuple[State, Info]:
     """Accept each chain's proposal with probability `min(1, exp(log_accept))`, alone and on its own coin.
 
-    A proposal whose potential or gradient is not finite is rejected and flagged: NaN never enters a chain.
+    A proposal whose potential is NaN or minus infinity, or whose gradient is not finite, is rejected and flagged: NaN
+    never enters a chain.
 
     Args:
         state: Current state.
@@ -72,7 +74,7 @@ def metropolis(state: State, proposal: State, log_accept: Float[Tensor, " chain"
     Returns:
         The next state, and what happened.
     """
-    invalid = ~torch.isfinite(proposal.potential) | torch.isnan(log_accept)
+    invalid = torch.isneginf(proposal.potential) | torch.isnan(proposal.potential) | torch.isnan(log_accept)
     if proposal.grad is not None:
         # A non-finite entry makes the sum non-finite; so does overflow, which is as unusable.
         invalid = invalid | ~torch.isfinite(proposal.grad.sum(-1))
@@ -89,7 +91,8 @@ def metropolis(state: State, proposal: State, log_accept: Float[Tensor, " chain"
         accept_prob=log_accept.clamp(max=0.0).exp(),
         accepted=accepted,
         invalid=invalid,
-        diverging=log_accept < -MAX_ENERGY_CHANGE,
+        # Without a gradient there is no integrator to diverge: a proposal of little weight is no failure.
+        diverging=invalid if proposal.grad is None else log_accept < -MAX_ENERGY_CHANGE,
         energy=new.potential,
     )
 

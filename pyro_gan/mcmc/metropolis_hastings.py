@@ -32,6 +32,9 @@ class Proposal(Protocol):
     def propose(self, state: State) -> tuple[Float[Tensor, "chain dim"], Float[Tensor, " chain"]]:
         """Propose a position for every chain.
 
+        It is called without gradients; what needs one, as a Langevin proposal does, opens `torch.enable_grad()` around
+        its own computation.
+
         Args:
             state: Where the chains are: `state.z`, `(chain, dim)`, unconstrained sites raveled and joined, and
                 `state.potential`, `(chain,)`. Not to be written into.
@@ -81,7 +84,7 @@ class MetropolisHastings(BatchKernel):
         proposal: Proposal,
     ) -> None:
         super().__init__(model, potential_fn, num_chains=num_chains)
-        if not isinstance(proposal, Proposal):
+        if not isinstance(proposal, Proposal) or isinstance(proposal, type):
             raise ValueError(
                 "Expected a proposal with a method propose(state) -> (z_new, log_q_ratio); got "
                 f"{proposal!r}. A distribution to draw from whatever the state is IndependenceMH's."
@@ -92,17 +95,30 @@ class MetropolisHastings(BatchKernel):
         return State(z, self.target.potential(z))
 
     def _transition(self, state: State) -> tuple[State, Info]:
-        z, log_q_ratio = self.proposal.propose(state)
-        if z.shape != state.z.shape or z.dtype != state.z.dtype:
+        name = type(self.proposal).__name__
+        version = state.z._version
+        proposed = self.proposal.propose(state)
+        if state.z._version != version:
             raise ValueError(
-                f"Expected {type(self.proposal).__name__}.propose to give positions of shape {tuple(state.z.shape)} "
-                f"and {state.z.dtype}; got {tuple(z.shape)} and {z.dtype}."
+                f"{name}.propose has written into state.z: a chain would move whether it accepts or not. Make a new "
+                "tensor."
+            )
+        if not (isinstance(proposed, tuple) and len(proposed) == 2 and all(map(torch.is_tensor, proposed))):
+            raise ValueError(
+                f"Expected {name}.propose to give two tensors, (z_new, log_q_ratio); got {type(proposed).__name__}. "
+                "For a symmetric proposal log_q_ratio is zeros, one a chain."
+            )
+        z, log_q_ratio = (tensor.detach() for tensor in proposed)
+        expected, came = ((tuple(tensor.shape), tensor.dtype, str(tensor.device)) for tensor in (state.z, z))
+        if came != expected:
+            raise ValueError(
+                f"Expected {name}.propose to give positions of shape {expected[0]}, {expected[1]} on {expected[2]}; "
+                f"got {came[0]}, {came[1]} on {came[2]}."
             )
         if log_q_ratio.shape != state.potential.shape:
             raise ValueError(
-                f"Expected {type(self.proposal).__name__}.propose to give one log_q_ratio a chain, shape "
-                f"{tuple(state.potential.shape)}; got {tuple(log_q_ratio.shape)}. Sum over the latents' dimension; "
-                "for a symmetric proposal give zeros."
+                f"Expected {name}.propose to give one log_q_ratio a chain, shape {tuple(state.potential.shape)}; got "
+                f"{tuple(log_q_ratio.shape)}. Sum over the latents' dimension; for a symmetric proposal give zeros."
             )
         proposal = self._evaluate(z)
         # There is no way back of infinite density: such a ratio is a mistake, and would be accepted.

@@ -72,10 +72,14 @@ def nested_r_hat(moments: Moments, superchain: Float[Tensor, " chain"]) -> Float
 
     Args:
         moments: Of every chain.
-        superchain: Which superchain each chain belongs to, integers `(chain,)`; all of a size, or nearly.
+        superchain: Which superchain each chain belongs to, integers `(chain,)`. One chain by itself knows no variance
+            between chains; it counts for what it varies within.
 
     Returns:
         One number for each coordinate; NaN for fewer than two superchains, or where nothing varies within them.
+
+    Chains that propose whatever their state is (`IndependenceMH`, a long step of `PCN`) part at their first accept,
+    and then have forgotten their start without having arrived: of those it sees only how many have not moved.
 
     References:
         Nested R-hat: Assessing the convergence of Markov chain Monte Carlo when running many short chains,
@@ -86,15 +90,17 @@ def nested_r_hat(moments: Moments, superchain: Float[Tensor, " chain"]) -> Float
         >>> bool(nested_r_hat(moments, torch.arange(1000) // 100) < 1.05)
         True
     """
-    _, group, sizes = superchain.unique(return_inverse=True, return_counts=True)
-    if len(sizes) < 2:
+    _, group, counts = superchain.to(moments.mean.device).unique(return_inverse=True, return_counts=True)
+    if len(counts) < 2:
         return torch.full_like(moments.mean[0], torch.nan)
-    sizes = sizes.to(moments.mean).reshape(-1, *[1] * (moments.mean.dim() - 1))
+    sizes = counts.to(moments.mean).reshape(-1, *[1] * (moments.mean.dim() - 1))
     centres = _group_sum(moments.mean, group, len(sizes)) / sizes
     deviations = (moments.mean - centres[group]).square()
     among = _group_sum(deviations, group, len(sizes)) / (sizes - 1).clamp(min=1)
     within = moments.variance.mean(0) if moments.num_steps > 1 else 0.0
-    total = among.mean(0) + within
+    total = (among[counts > 1].mean(0) if (counts > 1).any() else 0.0) + within
+    if not torch.is_tensor(total):
+        return torch.full_like(moments.mean[0], torch.nan)
     return torch.where(total > 0, torch.sqrt(1 + centres.var(0) / total), torch.nan)
 
 
@@ -102,11 +108,13 @@ def moments_table(moments: dict[str, Moments], superchain: Float[Tensor, " chain
     """Return mean, standard deviation and nested R-hat of every coordinate of every site, a line each."""
     lines = [f"{'':>16}{'mean':>12}{'std':>12}{'nested r_hat':>14}"]
     for name, (mean, variance, num_steps) in moments.items():
-        spread = mean.var(0) + (variance.mean(0) if num_steps > 1 else 0.0)
+        # One chain has no variance between chains, one step none within.
+        spread = torch.zeros_like(mean[0]) + (mean.var(0) if len(mean) > 1 else 0.0)
+        spread, centre = spread + (variance.mean(0) if num_steps > 1 else 0.0), mean.mean(0)
         r_hat = nested_r_hat(moments[name], superchain)
         for index in itertools.product(*(range(size) for size in mean.shape[1:])):
             label = name + (f"[{','.join(map(str, index))}]" if index else "")
-            figures = float(mean.mean(0)[index]), float(spread[index].sqrt()), float(r_hat[index])
+            figures = float(centre[index]), float(spread[index].sqrt()), float(r_hat[index])
             lines.append(f"{label:>16}" + "{:>12.2f}{:>12.2f}{:>14.3f}".format(*figures))
     return "\n".join(lines)
 

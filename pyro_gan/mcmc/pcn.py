@@ -11,7 +11,7 @@ Cost of a step: one value of the potential a chain, no gradient.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -35,6 +35,9 @@ INDEPENDENT_STEP = 4.0
 #: Largest error of the log density, in nats a coordinate, with which a prior still passes for the Gaussian that a few
 #: of its values determine.
 GAUSSIAN_TOLERANCE = 1e-3
+
+#: Numbers in a block of points at which a prior of many latents is read.
+BLOCK_NUMBERS = 1_000_000
 
 #: Prior draws at which that is checked.
 NUM_CHECKED = 32
@@ -132,7 +135,7 @@ class PCN(BatchKernel):
         adapt_step_size: bool = True,
         target_accept_prob: float = 0.4,
     ) -> None:
-        adaptive = StepSize(step_size, target_accept_prob, adapt_step_size)
+        adaptive = StepSize(step_size, target_accept_prob, adapt_step_size, largest=INDEPENDENT_STEP)
         super().__init__(model, potential_fn, num_chains=num_chains, step_size=adaptive)
         if potential_fn is not None and proposal is None:
             raise ValueError(
@@ -159,7 +162,7 @@ class PCN(BatchKernel):
 
     def _transition(self, state: State) -> tuple[State, Info]:
         assert self.step_size is not None and self._gaussian is not None and state.log_weight is not None
-        step_size = self.step_size.clamp(max=INDEPENDENT_STEP)
+        step_size = self.step_size
         rho = (4 - step_size) / (4 + step_size)
         centre = self._gaussian.mean.reshape(-1)
         noise = self._gaussian.sample((len(state.z),)).reshape(state.z.shape) - centre
@@ -191,8 +194,10 @@ def _gaussian_prior(target: Target) -> Distribution:
     with rng_fork():
         draws = target.sample_prior(NUM_CHECKED)
     centre, spread = draws.mean(0, keepdim=True), draws.std(0)
-    ends = torch.cat([centre + spread.diag(), centre - spread.diag()])
-    top, (ahead, behind) = target.log_prior(centre), target.log_prior(ends).unflatten(0, (2, -1))
+    top = target.log_prior(centre)
+    ahead, behind = (
+        torch.cat([target.log_prior(centre + sign * rows) for rows in _diagonal(spread)]) for sign in (1, -1)
+    )
     curvature = 2 * top - ahead - behind
     mean = centre[0] + spread * (ahead - behind) / (2 * curvature)
     gaussian = Independent(Normal(mean, spread * curvature.rsqrt(), validate_args=False), 1)
@@ -204,3 +209,12 @@ def _gaussian_prior(target: Target) -> Distribution:
             "Pass proposal=, a Normal or MultivariateNormal that resembles the prior, or use RandomWalk."
         )
     return gaussian
+
+
+def _diagonal(values: Tensor) -> Iterator[Float[Tensor, "row dim"]]:
+    """Yield the rows of a diagonal matrix, some at a time: whole, those of many latents would not fit."""
+    for columns in torch.arange(len(values), device=values.device).split(
+        max(1, BLOCK_NUMBERS // len(values))
+    ):
+        rows = values.new_zeros(len(columns), len(values))
+        yield rows.scatter(1, columns.unsqueeze(1), values[columns].unsqueeze(1))

@@ -22,13 +22,17 @@ class RecordedRun(NamedTuple):
         samples: Constrained draws by site, `(chain, draw, *event)`.
         stats: Statistics of the draws, `(chain, draw)`. `log_ratio` is the log weight: `lp` less the log density of
             the prior, where that is known.
-        moments: Of every step, kept or not, by site, and of `stats`' `lp` and `accept_prob` under those names.
+        moments: Of every step, kept or not, by site.
+        stat_moments: Of `lp` and `accept_prob`, likewise.
+        num_diverging: Diverging steps of each chain, kept or not, `(chain,)`.
         num_draws: Draws made of each chain, whether or not more than the last is there.
     """
 
     samples: dict[str, Tensor]
     stats: dict[str, Tensor]
     moments: dict[str, Moments]
+    stat_moments: dict[str, Moments]
+    num_diverging: Tensor
     num_draws: int
 
 
@@ -48,23 +52,27 @@ class Record:
         self._columns: dict[str, list[Tensor]] = {}
         self._num_draws = 0
         self._diverging: Tensor | None = None
+        self._num_diverging: Tensor | None = None
         self._running: dict[str, RunningMoments] = {}
+        self._running_stats: dict[str, RunningMoments] = {}
 
     def step(self, kernel: BatchKernel, *, keep: bool) -> None:
         """Take note of a transition.
 
         Args:
             kernel: The kernel, just after it.
-            keep: Whether its state is a draw. A draw answers for the divergences of the steps since the last one.
+            keep: Whether its state is a draw. A draw answers for the divergences of all steps since the one
+                before it, where that is still there.
         """
         state, info = kernel.state, kernel.info
+        if self._num_diverging is None:
+            self._num_diverging = torch.zeros_like(info.diverging, dtype=torch.long)
+        self._num_diverging += info.diverging
         self._diverging = info.diverging if self._diverging is None else self._diverging | info.diverging
-        values = self._constrained(kernel, state.z) | {
-            "lp": -state.potential,
-            "accept_prob": info.accept_prob,
-        }
-        for name, value in values.items():
+        for name, value in self._constrained(kernel, state.z).items():
             self._running.setdefault(name, RunningMoments()).update(value)
+        for name, value in {"lp": -state.potential, "accept_prob": info.accept_prob}.items():
+            self._running_stats.setdefault(name, RunningMoments()).update(value)
         if not keep:
             return
         row = {
@@ -77,10 +85,10 @@ class Record:
         }
         if kernel.step_size is not None:
             row["step_size"] = kernel.step_size.expand_as(state.potential)
-        self._diverging = None
         if self._only_last:
             self._columns = {name: [value] for name, value in row.items()}
         else:
+            self._diverging = None
             for name, value in row.items():
                 self._columns.setdefault(name, []).append(value)
         # Counted when whole: an interrupt can come between two columns of a row.
@@ -98,8 +106,13 @@ class Record:
         if kernel.target.has_split:
             log_prior = kernel.target.log_prior(z.flatten(0, 1)).unflatten(0, z.shape[:2])
             stats["log_ratio"] = stats["lp"] - log_prior
-        moments = {name: running.result(chains) for name, running in self._running.items()}
-        return RecordedRun(self._constrained(kernel, z), stats, moments, self._num_draws)
+        moments, stat_moments = (
+            {name: running.result(chains) for name, running in columns.items()}
+            for columns in (self._running, self._running_stats)
+        )
+        assert self._num_diverging is not None  # there is a draw
+        samples, num_diverging = self._constrained(kernel, z), self._num_diverging[chains]
+        return RecordedRun(samples, stats, moments, stat_moments, num_diverging, self._num_draws)
 
     def _constrained(self, kernel: BatchKernel, z: Float[Tensor, "*batch dim"]) -> dict[str, Tensor]:
         return {

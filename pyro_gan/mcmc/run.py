@@ -30,6 +30,9 @@ MIN_DRAWS_FOR_RHAT = 4
 #: runs that are too short many.
 MAX_FROZEN, MIN_STEPS_TO_MOVE = 0.01, 20
 
+#: Share of diverging steps from which on a run warns.
+MAX_DIVERGING = 0.01
+
 
 class VectorizedMCMC(AbstractMCMC):
     """`pyro.infer.MCMC` with the chains as a batch dimension: thousands of them cost one network pass a step.
@@ -37,10 +40,12 @@ class VectorizedMCMC(AbstractMCMC):
     Args:
         kernel: A `BatchKernel`.
         num_samples: Draws to keep a chain.
-        warmup_steps: Steps before the first draw, not kept; the step size adapts in them. As many as draws if None.
+        warmup_steps: Steps before the first draw, not kept; the step size adapts in them. As many as there are steps
+            after them if None; with `keep="last"`, where those may be few, it must be given.
         initial_params: Unconstrained starting points, `{site: (num_chains, *event)}`; the prior's draws if None.
         num_chains: Number of chains.
-        hook_fn: Called as `hook_fn(kernel, params, stage, i)` after each step, `stage` "Warmup" or "Sample".
+        hook_fn: Called as `hook_fn(kernel, params, stage, i)` after each step, `stage` "Warmup" or "Sample". Chains
+            that have no position yet, or were dropped (`kernel.placed`), are NaN in `params`.
         mp_context: Must be None: there is one process. For Pyro's argument order only.
         disable_progbar: Whether to show no progress bar.
         disable_validation: Whether to switch off distributions' argument checks during the run, as Pyro does; None
@@ -115,6 +120,11 @@ class VectorizedMCMC(AbstractMCMC):
             )
         if keep not in ("all", "last"):
             raise ValueError(f'Expected keep="all" or keep="last"; got {keep!r}.')
+        if keep == "last" and warmup_steps is None:
+            raise ValueError(
+                'Expected warmup_steps with keep="last": one draw a chain says nothing about how long the chains need '
+                "to forget where they started. A few hundred are a start; nested R-hat judges them."
+            )
         if num_superchains is not None and (num_superchains < 2 or num_chains % num_superchains):
             raise ValueError(
                 f"Expected num_superchains of 2 or more that divides num_chains={num_chains}; got {num_superchains}."
@@ -122,7 +132,7 @@ class VectorizedMCMC(AbstractMCMC):
         super().__init__(kernel, num_chains, transforms)
         self.num_samples = num_samples
         self._wanted_samples, self._wanted_chains = num_samples, num_chains
-        self.warmup_steps = num_samples if warmup_steps is None else warmup_steps
+        self.warmup_steps = num_samples * thin if warmup_steps is None else warmup_steps
         self.thin = thin
         self.keep = keep
         self.num_superchains = num_superchains
@@ -135,7 +145,7 @@ class VectorizedMCMC(AbstractMCMC):
         self._save_params = save_params
         self._samples: dict[str, Tensor] | None = None
         self._kernel_diagnostics: dict[str, Any] = {}
-        self._superchain = self._mean_accept_prob = torch.zeros(0)
+        self._superchain = self._mean_accept_prob = self._num_diverging = torch.zeros(0)
         self._lp_moments = Moments(torch.zeros(0), torch.zeros(0), 0)
         # ArviZ's `from_pyro` reads the model's arguments here.
         self._args: tuple[Any, ...] = ()
@@ -152,10 +162,9 @@ class VectorizedMCMC(AbstractMCMC):
             UserWarning: if the run was interrupted, or chains never moved from their starting point.
         """
         self._args, self._kwargs = args, kwargs
-        # An earlier run may have been cut short.
-        self.num_samples, self.num_chains = self._wanted_samples, self._wanted_chains
         kernel = self.kernel
-        kernel.bind(self.num_chains, self.num_superchains)
+        # What an earlier run has left of `num_chains` and `num_samples` stays until there are new draws.
+        kernel.bind(self._wanted_chains, self.num_superchains)
         given = kernel._given_params
         if self._initial_params is not None:
             kernel.initial_params = dict(self._initial_params)
@@ -215,11 +224,12 @@ class VectorizedMCMC(AbstractMCMC):
             print_summary(samples, prob=prob)
         else:
             tqdm.write(moments_table(self.moments, self._superchain))
+        still = "unknown after one step" if math.isnan(self.frozen) else f"{self.frozen:.2%}"
         tqdm.write(
-            f"Number of divergences: {int(self.sample_stats['diverging'].sum())}\n"
+            f"Number of divergences: {self.num_diverging}\n"
             f"Invalid proposals (NaN or infinite score, rejected): {self.num_invalid}\n"
             f"Chains that never moved: {self.never_moved:.2%}\n"
-            f"Chains that stood still while draws were kept: {self.frozen:.2%}"
+            f"Chains that stood still while draws were kept: {still}"
         )
 
     @property
@@ -241,6 +251,12 @@ class VectorizedMCMC(AbstractMCMC):
         return float(torch.stack(still).all(0).double().mean())
 
     @property
+    def num_diverging(self) -> int:
+        """Number of diverging steps after warmup, over all chains."""
+        self._drawn()
+        return int(self._num_diverging.sum())
+
+    @property
     def num_invalid(self) -> int:
         """Number of proposals after warmup that were rejected because a score or gradient was not finite."""
         self._drawn()
@@ -251,7 +267,7 @@ class VectorizedMCMC(AbstractMCMC):
         if self.transforms is None:
             self.transforms = kernel.target.transforms
         record = Record(self.transforms, copy=self._hook_fn is not None, only_last=self.keep == "last")
-        bar = tqdm(total=self.warmup_steps + self.num_samples * self.thin, disable=self._disable_progbar)
+        bar = tqdm(total=self.warmup_steps + self._wanted_samples * self.thin, disable=self._disable_progbar)
         with bar, contextlib.suppress(KeyboardInterrupt):
             for stage, i in self._steps():
                 bar.set_description(stage, refresh=False)
@@ -270,14 +286,15 @@ class VectorizedMCMC(AbstractMCMC):
 
     def _steps(self) -> Iterator[tuple[str, int]]:
         yield from (("Warmup", i) for i in range(self.warmup_steps))
-        yield from (("Sample", i) for i in range(self.num_samples * self.thin))
+        yield from (("Sample", i) for i in range(self._wanted_samples * self.thin))
 
     def _finish(self, record: Record) -> None:
-        samples, self.sample_stats, moments, num_draws = record.result(self.kernel)
+        samples, stats, moments, stat_moments, num_diverging, num_draws = record.result(self.kernel)
+        self.sample_stats, self._num_diverging = stats, num_diverging
         kept = [name for name in samples if self._save_params is None or name in self._save_params]
         self._samples = {name: samples[name] for name in kept}
         self.moments = {name: moments[name] for name in kept}
-        self._lp_moments, self._mean_accept_prob = moments["lp"], moments["accept_prob"].mean
+        self._lp_moments, self._mean_accept_prob = stat_moments["lp"], stat_moments["accept_prob"].mean
         copies = self._wanted_chains // (self.num_superchains or self._wanted_chains)
         placed = self.kernel.placed.nonzero().flatten()
         self._superchain, self.num_chains = placed // copies, len(placed)
@@ -300,6 +317,13 @@ class VectorizedMCMC(AbstractMCMC):
                 "where they started. Run longer, adapt the step size, or look at LatentPosterior.check().",
                 stacklevel=4,
             )
+        share = self.num_diverging / (self.num_chains * self._lp_moments.num_steps)
+        if share > MAX_DIVERGING:
+            warnings.warn(
+                f"{share:.2%} of the steps after warmup diverged: the step size is too long for this target, or the "
+                "scores are not finite there. Shorten or adapt it, or look for NaN in log_ratio(generator(z)).",
+                stacklevel=4,
+            )
         if self.frozen > MAX_FROZEN and self._lp_moments.num_steps >= MIN_STEPS_TO_MOVE:
             warnings.warn(
                 f"{self.frozen:.2%} of the chains stood still while draws were kept: all draws of such a chain are one "
@@ -308,6 +332,11 @@ class VectorizedMCMC(AbstractMCMC):
             )
 
     def _check_sites(self) -> None:
+        taken = {"divergences", "acceptance rate"} & set(self.kernel.target.shapes)
+        if taken:
+            raise ValueError(
+                f"Expected sites of other names than {sorted(taken)}, which diagnostics() uses itself."
+            )
         unknown = set(self._save_params or ()) - set(self.kernel.target.shapes)
         if unknown:
             raise ValueError(

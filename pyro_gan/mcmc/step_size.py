@@ -26,6 +26,7 @@ class StepSize:
         initial: Step size to start from.
         target_accept_prob: Mean acceptance probability to reach.
         adapt: Whether to adapt at all.
+        largest: Step size that is never exceeded.
 
     Raises:
         ValueError: if `initial` is not positive and finite, or the target is outside (0, 1).
@@ -34,7 +35,9 @@ class StepSize:
         The No-U-Turn Sampler, Hoffman and Gelman, 2014, https://arxiv.org/abs/1111.4246, section 3.2.
     """
 
-    def __init__(self, initial: float, target_accept_prob: float, adapt: bool) -> None:
+    def __init__(
+        self, initial: float, target_accept_prob: float, adapt: bool, *, largest: float = math.inf
+    ) -> None:
         if not (initial > 0 and math.isfinite(initial)):
             raise ValueError(f"Expected a positive, finite step_size; got {initial}.")
         if not 0 < target_accept_prob < 1:
@@ -42,12 +45,13 @@ class StepSize:
         self.initial = initial
         self.target_accept_prob = target_accept_prob
         self.adapt = adapt
+        self.largest = largest
         self._averaging: DualAveraging | None = None
-        self.value = torch.tensor(initial)
+        self.value = torch.tensor(min(initial, largest))
 
     def reset(self, like: Tensor, *, warmup_steps: int) -> None:
         """Go back to the initial step size, in the dtype and on the device of `like`."""
-        self.value = torch.tensor(self.initial, dtype=like.dtype, device=like.device)
+        self.value = torch.tensor(min(self.initial, self.largest), dtype=like.dtype, device=like.device)
         adapting = self.adapt and warmup_steps > 0
         # The scheme is pulled towards ten times the start, long steps being cheaper to find out about than short ones;
         # a short warmup has no time to come back from there.
@@ -64,11 +68,14 @@ class StepSize:
     def update(self, accept_prob: Float[Tensor, " chain"]) -> None:
         """Take one warmup step's acceptance probabilities into account."""
         if self._averaging is not None:
-            self._averaging.step(self.target_accept_prob - accept_prob.mean())
-            self.value = torch.exp(self._averaging.get_state()[0])
+            shortfall = self.target_accept_prob - accept_prob.mean()
+            # At the largest there is nothing to be gained, and what is learnt there would have to be unlearnt.
+            shortfall = torch.where(self.value >= self.largest, shortfall.clamp(min=0), shortfall)
+            self._averaging.step(shortfall)
+            self.value = torch.exp(self._averaging.get_state()[0]).clamp(max=self.largest)
 
     def freeze(self) -> None:
         """End adaptation: take the averaged step size and keep it."""
         if self._averaging is not None:
-            self.value = torch.exp(self._averaging.get_state()[1])
+            self.value = torch.exp(self._averaging.get_state()[1]).clamp(max=self.largest)
             self._averaging = None

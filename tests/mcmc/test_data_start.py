@@ -137,6 +137,25 @@ def test_each_chain_takes_a_score_of_its_own_if_there_are_enough() -> None:
     assert set(seen[1].tolist()) <= set(range(7)) and len(seen[1]) == 40
 
 
+def test_a_hook_that_writes_costs_no_chain_its_score() -> None:
+    left = []
+    for hook in (None, lambda kernel, params, stage, i: params["z"].clamp_(-8, 8)):
+        mcmc = run("drop", auc=0.9, warmup_steps=100, num_chains=2000, hook_fn=hook)
+        left.append(mcmc.kernel.data_start.num_waiting)
+    exact = ShiftLaws(math.sqrt(2) * stats.norm.ppf(0.9), 100).waiting
+    for waiting in left:
+        assert_close_in_se(waiting / 2000, exact, math.sqrt(exact * (1 - exact) / 2000), "waiting")
+
+
+def test_the_models_temperature_is_the_scores_too() -> None:
+    toy = toys.gaussian_shift(0.98)
+    gan = LatentPosterior(toy.generator, toy.log_ratio, toy.prior, temperature=2.0)
+    kernel = IndependenceMH(gan, initial_log_ratio=torch.tensor([3.0]))
+    kernel.bind(2)
+    kernel.setup(1)
+    assert kernel.state.log_weight.tolist() == [1.5, 1.5]
+
+
 # Bad input.
 
 
@@ -153,7 +172,11 @@ def posterior() -> LatentPosterior:
         ({"initial_log_ratio": torch.tensor([0.0, torch.nan])}, "1 of 2 are NaN"),
         ({"initial_log_ratio": torch.tensor([torch.inf])}, "cap the log ratio"),
         ({"initial_log_ratio": torch.zeros(3), "policy": "keep"}, "policy to be one of"),
-        ({"initial_log_ratio": torch.zeros(3), "budget": -1}, "budget of at least 0"),
+        ({"initial_log_ratio": torch.zeros(3), "budget": -1}, "an int of at least 0"),
+        ({"initial_log_ratio": torch.zeros(3), "budget": 2.5}, "an int of at least 0"),
+        ({"initial_log_ratio": [0.0, 1.0]}, "to be a tensor"),
+        ({"policy": "restart"}, "pass initial_log_ratio="),
+        ({"budget": 3}, "pass initial_log_ratio="),
         (
             {"initial_log_ratio": torch.zeros(3), "proposal": dist.Normal(torch.zeros(1), 1.0).to_event(1)},
             "not both",
@@ -169,6 +192,19 @@ def test_no_warmup_no_latent() -> None:
     kernel = IndependenceMH(posterior(), initial_log_ratio=torch.zeros(3))
     with pytest.raises(ValueError, match="warmup_steps of at least 1"):
         VectorizedMCMC(kernel, 3, 0, num_chains=3, disable_progbar=True).run()
+
+
+def test_scores_that_overflow_in_single_precision_raise() -> None:
+    kernel = IndependenceMH(posterior(), initial_log_ratio=torch.tensor([1e39], dtype=torch.float64))
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        VectorizedMCMC(kernel, 3, 1, num_chains=3, disable_progbar=True).run()
+
+
+def test_superchains_cannot_share_a_score() -> None:
+    kernel = IndependenceMH(posterior(), initial_log_ratio=torch.zeros(3))
+    mcmc = VectorizedMCMC(kernel, 3, 1, num_chains=4, num_superchains=2, disable_progbar=True)
+    with pytest.raises(ValueError, match="num_superchains"):
+        mcmc.run()
 
 
 def test_two_starts_raise() -> None:

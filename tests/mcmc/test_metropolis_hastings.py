@@ -42,6 +42,31 @@ def test_positions_of_the_wrong_shape_or_dtype_raise(z) -> None:
         run(Step(z=z))
 
 
+def test_a_proposal_that_writes_into_the_state_raises() -> None:
+    class Rude(Step):
+        def propose(self, state: State) -> tuple[Tensor, Tensor]:
+            state.z.add_(torch.randn_like(state.z))
+            return state.z, torch.zeros_like(state.potential)
+
+    with pytest.raises(ValueError, match="written into state.z"):
+        run(Rude())
+
+
+@pytest.mark.parametrize("given", [None, torch.zeros(5, 2), (torch.zeros(5, 2), 0.0)])
+def test_another_thing_than_two_tensors_raises(given) -> None:
+    class Odd(Step):
+        def propose(self, state: State) -> tuple[Tensor, Tensor]:
+            return given
+
+    with pytest.raises(ValueError, match="two tensors"):
+        run(Odd())
+
+
+def test_a_class_in_place_of_an_instance_raises() -> None:
+    with pytest.raises(ValueError, match=r"propose\(state\)"):
+        run(Step)
+
+
 def test_something_else_in_place_of_a_proposal_raises() -> None:
     with pytest.raises(ValueError, match=r"propose\(state\)"):
         run(torch.distributions.Normal(0.0, 1.0))

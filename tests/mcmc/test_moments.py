@@ -190,12 +190,51 @@ def test_frozen_chains_are_seen_without_history() -> None:
     assert math.isnan(one.frozen)
 
 
+@pytest.mark.filterwarnings("ignore:.*after warmup diverged", "ignore:.*accepted nothing")
+def test_divergences_of_all_steps_are_counted() -> None:
+    class Holes(torch.nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.where(x[:, 0] > 0.5, torch.nan, -x.square().sum(-1))
+
+    gan = LatentPosterior(torch.nn.Identity(), Holes(), posterior().prior)
+    mcmc = VectorizedMCMC(IndependenceMH(gan), 50, 5, num_chains=20, keep="last", disable_progbar=True)
+    mcmc.run()
+    assert mcmc.num_diverging == mcmc.num_invalid > 100
+    assert mcmc.sample_stats["diverging"].all()
+
+
+def test_one_chain_has_a_table(capsys) -> None:
+    run(num_chains=1, keep="last").summary()
+    printed = capsys.readouterr().out
+    row = next(line for line in printed.splitlines() if "z[0]" in line)
+    assert float(row.split()[2]) > 0.1
+
+
+def test_a_single_chain_in_a_group_brings_no_spread_of_zero() -> None:
+    # 20 groups of 50 and 40 by themselves, all of one law.
+    index = torch.cat([torch.arange(20).repeat_interleave(50), torch.arange(20, 60)])
+    moments = Moments(torch.randn(len(index)), torch.full((len(index),), torch.nan), 1)
+    # The singles' means vary as single draws do, and no more: at most sqrt(1 + 1).
+    assert float(nested_r_hat(moments, index)) < 1.6
+
+
+@pytest.mark.parametrize("site", ["lp", "accept_prob"])
+def test_a_site_may_have_the_name_of_a_statistic(site) -> None:
+    toy = toys.affine_gaussian(1.5 * torch.eye(2), torch.ones(2))
+    gan = LatentPosterior(toy.generator, toy.log_ratio, toy.prior, site=site)
+    mcmc = VectorizedMCMC(MALA(gan), 10, 10, num_chains=4, disable_progbar=True)
+    mcmc.run()
+    assert mcmc.moments[site].mean.shape == (4, 2)
+    torch.testing.assert_close(mcmc.moments[site].mean, mcmc.get_samples(group_by_chain=True)[site].mean(1))
+
+
 # Bad input.
 
 
 def test_bad_options_raise() -> None:
     for options, words in (
         ({"keep": "some"}, 'keep="last"'),
+        ({"keep": "last", "warmup_steps": None}, "Expected warmup_steps"),
         ({"num_superchains": 1}, "2 or more"),
         ({"num_superchains": 7}, "divides num_chains=24"),
     ):

@@ -81,6 +81,19 @@ def test_without_a_weight_every_step_is_accepted_in_any_dimension(step_size) -> 
     assert float(walking.sample_stats["accept_prob"].mean()) < 0.1
 
 
+def test_the_step_size_stops_where_steps_are_fresh_draws() -> None:
+    kernel = PCN(model(dist.Normal(torch.zeros(2), 1.0).to_event(1)))
+    mcmc = VectorizedMCMC(kernel, 3, 300, num_chains=100, disable_progbar=True)
+    mcmc.run()
+    assert (mcmc.sample_stats["step_size"] == 4).all()
+
+
+def test_many_latents_are_read_in_blocks() -> None:
+    sd = torch.linspace(0.5, 2.0, 1500)
+    found = bound(PCN(model(dist.Normal(torch.zeros(1500), sd).to_event(1))))._gaussian
+    torch.testing.assert_close(found.stddev, sd, rtol=2e-2, atol=0)
+
+
 def test_a_long_step_is_a_fresh_draw() -> None:
     kernel = bound(PCN(model(dist.Normal(torch.zeros(2), 1.0).to_event(1)), step_size=50.0), chains=20_000)
     start = kernel.state.z

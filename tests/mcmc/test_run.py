@@ -111,6 +111,22 @@ def test_a_run_after_ctrl_c_is_whole_again() -> None:
     assert mcmc.get_samples(group_by_chain=True)["z"].shape == (12, 40, 2)
 
 
+def test_warmup_is_as_many_steps_as_follow() -> None:
+    assert VectorizedMCMC(MALA(posterior()), 20, thin=50, disable_progbar=True).warmup_steps == 1000
+
+
+def test_a_run_that_fails_leaves_the_one_before_whole() -> None:
+    mcmc = run(num_samples=10)
+
+    def fail(*args) -> None:
+        raise KeyboardInterrupt
+
+    mcmc._wanted_samples, mcmc._hook_fn = 99, fail
+    with pytest.raises(KeyboardInterrupt):
+        mcmc.run()
+    assert mcmc.num_samples == 10 and len(mcmc.diagnostics()["divergences"]) == mcmc.num_chains == 12
+
+
 def test_every_statistic_belongs_to_its_draw() -> None:
     seen: dict[str, list[Tensor]] = {}
 

@@ -15,7 +15,17 @@ from pyro_gan.objectives import Bernoulli
 from tests import zoo
 from tests.numbers.judge import NUM_OUTPUTS, Estimates, shares, truth
 
-__all__ = ["EXACT", "POSTERIORS", "before", "held_out", "judged", "statistics", "true_values"]
+__all__ = [
+    "EXACT",
+    "POSTERIORS",
+    "before",
+    "digits",
+    "features",
+    "held_out",
+    "judged",
+    "statistics",
+    "true_values",
+]
 
 
 def conv_critic() -> nn.Module:

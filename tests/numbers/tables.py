@@ -29,24 +29,33 @@ def equal_cost(rows: Rows) -> str:
 def _of_pair(rows: Rows) -> str:
     pair, ratio = rows[0]["pair"], rows[0]["ratio"]
     quality = QUALITY[pair]
-    head = ["sampler", "outputs", "cost", "distinct", "mean log r", quality, "gap", "accepts", "R-hat"]
-    head += ["never moved", "frozen"]
+    head = [
+        "sampler",
+        "outputs",
+        "cost",
+        "distinct",
+        "log r",
+        quality,
+        "gap",
+        "accepts",
+        "R-hat",
+        "never moved",
+    ]
     lines = [f"**{TITLES[pair]}; {ratio}** (ESS fraction {rows[0]['ess_fraction']:.3f})", ""]
     lines += ["| " + " | ".join(head) + " |", "|---" + "|--:" * (len(head) - 1) + "|"]
     # The truth first.
     for row in sorted(rows, key=lambda row: row["sampler"] != "truth"):
         cells = [
-            row["sampler"] + (" (exact)" if row.get("exact") else ""),
+            row["sampler"].replace("Sampler", "") + (", exact" if row.get("exact") else ""),
             f"{row['outputs']}",
             f"{row['cost']:.0f}",
             _share(row.get("distinct")),
-            f"{row['mean log r']:.3f}",
+            f"{row['mean log r']:.2f}",
             f"{row[quality]:.2f}" if pair == "mnist" else f"{row[quality]:.3f}",
             "" if "gap_in_se" not in row else f"{row['gap_in_se']:.1f}",
             _share(row.get("acceptance"), 3),
             "" if "r_hat" not in row else f"{row['r_hat']:.2f}",
             _share(row.get("never_moved")),
-            _share(row.get("frozen")),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
