@@ -1,7 +1,62 @@
 """How a critic and a generator are trained, and which log density ratio that training leaves in the critic."""
 
-from pyro_gan.objectives.base import Objective
+from pyro_gan.objectives.base import Objective, Penalty, SeparableObjective, TwoSampleLoss
+from pyro_gan.objectives.bregman import BKL, KLIEP, LSIF, UKL
+from pyro_gan.objectives.divergences import (
+    GAN,
+    KL,
+    DonskerVaradhan,
+    JensenShannon,
+    Neyman,
+    Pearson,
+    ReverseKL,
+    SquaredHellinger,
+    TotalVariation,
+)
+from pyro_gan.objectives.generators import Minimax, Paired
 from pyro_gan.objectives.ipm import Wasserstein
-from pyro_gan.objectives.scoring import Bernoulli
+from pyro_gan.objectives.margins import Hinge, Misclassification
+from pyro_gan.objectives.penalties import DRAGAN, R1, GradientPenalty, batch_noise, clip_weights
+from pyro_gan.objectives.scoring import Bernoulli, Brier, Exponential, LeastSquares, Spherical
+from pyro_gan.objectives.two_sample import MMD, GaussianKernel, MomentMatching, RationalQuadraticKernel
+from pyro_gan.objectives.up_to_constant import Normalised
 
-__all__ = ["Bernoulli", "Objective", "Wasserstein"]
+__all__ = [
+    "BKL",
+    "DRAGAN",
+    "GAN",
+    "KL",
+    "KLIEP",
+    "LSIF",
+    "MMD",
+    "R1",
+    "UKL",
+    "Bernoulli",
+    "Brier",
+    "DonskerVaradhan",
+    "Exponential",
+    "GaussianKernel",
+    "GradientPenalty",
+    "Hinge",
+    "JensenShannon",
+    "LeastSquares",
+    "Minimax",
+    "Misclassification",
+    "MomentMatching",
+    "Neyman",
+    "Normalised",
+    "Objective",
+    "Paired",
+    "Pearson",
+    "Penalty",
+    "RationalQuadraticKernel",
+    "ReverseKL",
+    "SeparableObjective",
+    "Spherical",
+    "SquaredHellinger",
+    "TotalVariation",
+    "TwoSampleLoss",
+    "Wasserstein",
+    "batch_noise",
+    "clip_weights",
+]

@@ -7,14 +7,14 @@ from typing import final
 from jaxtyping import Float
 from torch import Tensor
 
-from pyro_gan.objectives.base import Objective
+from pyro_gan.objectives.base import SeparableObjective, no_log_ratio
 
 __all__ = ["Wasserstein"]
 
 
 @final
-class Wasserstein(Objective):
-    r"""The Wasserstein GAN's pair of losses; it takes a Lipschitz penalty beside it.
+class Wasserstein(SeparableObjective):
+    r"""The Wasserstein GAN's pair of losses; it takes a Lipschitz penalty beside it, such as `GradientPenalty`.
 
     The critic :math:`c` minimises :math:`E_G c - E_{data} c` over 1-Lipschitz functions, the generator
     :math:`-E_G c`. The optimum is the Kantorovich potential, which orders points roughly as the density ratio does,
@@ -30,22 +30,14 @@ class Wasserstein(Objective):
     """
 
     proper = False
-    class_prior = 0.5
 
-    def __repr__(self) -> str:
-        return "Wasserstein()"
+    def real_term(self, output: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+        """Return less the mean of c."""
+        return -output.mean()
 
-    def critic_loss(
-        self, real: Float[Tensor, " batch"], generated: Float[Tensor, " batch2"]
-    ) -> Float[Tensor, ""]:
-        """Return E_G c - E_data c."""
-        return generated.mean() - real.mean()
-
-    def generator_loss(
-        self, real: Float[Tensor, " batch"], generated: Float[Tensor, " batch2"]
-    ) -> Float[Tensor, ""]:
-        """Return -E_G c."""
-        return -generated.mean()
+    def generated_term(self, output: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+        """Return the mean of c."""
+        return output.mean()
 
     def log_ratio(self, output: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
         """Raise: a Wasserstein critic's output is not a log ratio, whatever its size.
@@ -53,8 +45,17 @@ class Wasserstein(Objective):
         Raises:
             ValueError: always, naming the cure.
         """
-        raise ValueError(
-            "A Wasserstein critic's output is not a log density ratio: its scale is the data's units, not nats. "
-            "Fit the scale on held-out data with pyro_gan.calibrate(critic, real, generated), or fit a fresh critic "
-            "with pyro_gan.fit_log_ratio."
-        )
+        raise no_log_ratio(_WASSERSTEIN)
+
+    def output(self, log_ratio: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+        """Raise as `log_ratio` does.
+
+        Raises:
+            ValueError: always, naming the cure.
+        """
+        raise no_log_ratio(_WASSERSTEIN)
+
+
+_WASSERSTEIN = (
+    "A Wasserstein critic's output is not a log density ratio: its scale is the data's units, not nats."
+)

@@ -10,9 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from pyro_gan._chunks import by_chunk
+from pyro_gan._frozen import check_eval
 from pyro_gan._typing import Critic
 from pyro_gan.objectives.base import Objective
 from pyro_gan.objectives.scoring import Bernoulli
+from pyro_gan.objectives.up_to_constant import Normalised, UpToConstant
 from pyro_gan.ratio.diagnostics import FrontierPoint, RatioReport
 
 __all__ = ["LogRatio", "critic_scores"]
@@ -92,6 +95,55 @@ class LogRatio(nn.Module):
                 logit.training = discriminator.training
                 return cls(logit, Bernoulli())
         return cls(_LogOdds(discriminator), Bernoulli())
+
+    @classmethod
+    def normalised(
+        cls,
+        critic: Critic,
+        objective: UpToConstant,
+        *,
+        generated: Float[Tensor, "row *event"],
+        chunk_size: int | None = None,
+    ) -> LogRatio:
+        r"""Build the log ratio of a critic that knows it up to a constant, and find the constant.
+
+        Over generated data a ratio has mean 1, so a critic :math:`v` of KLIEP's or Donsker and Varadhan's loss has
+
+        .. math:: \log r(x) = v(x) - \log E_G e^{v}.
+
+        The mean over the rows given is as good as its effective sample size: `weights.weight_tail` of the scores says.
+
+        Args:
+            critic: As for `LogRatio`, in evaluation mode. A conditional critic has one constant for each context:
+                fix the context first, `lambda x: critic(x, label=label)`.
+            objective: `KLIEP()` or `DonskerVaradhan()`.
+            generated: Generated data, `(row, *event)`, that the critic has not been trained on.
+            chunk_size: Rows of one pass; the default suits the device.
+
+        Returns:
+            The log ratio, sharing the critic's weights. Its objective keeps the constant; its `state_dict` does not.
+
+        Raises:
+            ValueError: if the objective leaves no constant open, the critic is in training mode, there are no rows,
+                or a score is NaN or infinite.
+
+        Example:
+            >>> from pyro_gan.objectives import KLIEP
+            >>> x = torch.randn(1000, 1)
+            >>> log_ratio = LogRatio.normalised(nn.Linear(1, 1).eval(), KLIEP(), generated=x)
+            >>> round(log_ratio(x).exp().mean().item(), 3)
+            1.0
+        """
+        Normalised(objective, 0.0)  # refuses objectives that leave no constant open, before any work
+        check_eval(critic, "critic")
+        if generated.dim() < 1 or not len(generated):
+            raise ValueError(
+                f"Expected generated data of shape (row, *event), not empty; got {tuple(generated.shape)}."
+            )
+        with torch.no_grad():
+            scores = by_chunk(lambda rows: critic_scores(critic, rows), generated, chunk_size)
+            constant = float(objective.log_constant(scores))
+        return cls(critic, Normalised(objective, constant))
 
     def extra_repr(self) -> str:
         """Name the objective in the module's `repr`."""

@@ -7,49 +7,168 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from torch import Tensor
 
-from pyro_gan.objectives import Bernoulli, Objective, Wasserstein
+from pyro_gan.objectives import (
+    BKL,
+    GAN,
+    KL,
+    KLIEP,
+    LSIF,
+    UKL,
+    Bernoulli,
+    Brier,
+    DonskerVaradhan,
+    Exponential,
+    Hinge,
+    JensenShannon,
+    LeastSquares,
+    Minimax,
+    Misclassification,
+    Neyman,
+    Normalised,
+    Objective,
+    Paired,
+    Pearson,
+    ReverseKL,
+    SeparableObjective,
+    Spherical,
+    SquaredHellinger,
+    TotalVariation,
+    Wasserstein,
+)
 
 OBJECTIVES: dict[str, Callable[[], Objective]] = {
     "bernoulli": Bernoulli,
     "bernoulli_prior": lambda: Bernoulli(0.2),
+    "bernoulli_smoothed": lambda: Bernoulli(real_label=0.9, generated_label=0.05),
+    "brier": Brier,
+    "least_squares": LeastSquares,
+    "exponential": Exponential,
+    "spherical": Spherical,
+    "hinge": Hinge,
+    "misclassification": Misclassification,
+    "kl": KL,
+    "reverse_kl": ReverseKL,
+    "pearson": Pearson,
+    "neyman": Neyman,
+    "squared_hellinger": SquaredHellinger,
+    "jensen_shannon": JensenShannon,
+    "gan": GAN,
+    "total_variation": TotalVariation,
+    "donsker_varadhan": DonskerVaradhan,
+    "lsif": LSIF,
+    "ukl": UKL,
+    "kliep": KLIEP,
+    "bkl": BKL,
+    "normalised": lambda: Normalised(KLIEP(), 0.7),
     "wasserstein": Wasserstein,
+    "minimax": lambda: Minimax(Bernoulli(0.3)),
+    "minimax_kl": lambda: Minimax(KL()),
+    "paired": lambda: Paired(Bernoulli(0.3), Minimax(ReverseKL())),
+    "paired_pearson": lambda: Paired(Bernoulli(), Pearson()),
 }
+#: These count; nothing flows back through a count.
+WITHOUT_GRADIENT = {"misclassification"}
 each = pytest.mark.parametrize("name", OBJECTIVES)
+each_trained = pytest.mark.parametrize("name", [name for name in OBJECTIVES if name not in WITHOUT_GRADIENT])
 
 
-def test_the_base_is_abstract() -> None:
-    with pytest.raises(TypeError, match="abstract"):
-        Objective()
+def uniform(n: int) -> Tensor:
+    """Outputs where no loss has its kink and the linear ones are probabilities."""
+    return 0.1 + 0.7 * torch.rand(n, dtype=torch.float64)
+
+
+def test_the_bases_are_abstract() -> None:
+    for base in (Objective, SeparableObjective):
+        with pytest.raises(TypeError, match="abstract"):
+            base()
 
 
 @each
 def test_losses_are_scalars_of_the_outputs_dtype(name: str) -> None:
     objective = OBJECTIVES[name]()
-    real, generated = torch.randn(7, dtype=torch.float64), torch.randn(3, dtype=torch.float64)
-    for loss in (objective.critic_loss(real, generated), objective.generator_loss(real, generated)):
-        assert loss.shape == () and loss.dtype == torch.float64
+    for dtype in (torch.float64, torch.float32):
+        real, generated = uniform(7).to(dtype), uniform(3).to(dtype)
+        for loss in (objective.critic_loss(real, generated), objective.generator_loss(real, generated)):
+            assert loss.shape == () and loss.dtype == dtype
 
 
-@each
+@each_trained
 def test_losses_push_the_right_way(name: str) -> None:
     """The critic gains by raising real and lowering generated outputs; the generator by raising its own."""
     objective = OBJECTIVES[name]()
-    real, generated = torch.randn(5, requires_grad=True), torch.randn(5, requires_grad=True)
+    # where smoothed labels, too, still want more
+    real, generated = (uniform(5).requires_grad_() for _ in range(2))
     for_real, for_generated = torch.autograd.grad(objective.critic_loss(real, generated), (real, generated))
     assert (for_real < 0).all() and (for_generated > 0).all()
     (up,) = torch.autograd.grad(objective.generator_loss(real, generated), generated)
     assert (up < 0).all()
 
 
-@each
-def test_finite_on_huge_outputs_in_float32(name: str) -> None:
+@each_trained
+@pytest.mark.parametrize("size", [-100.0, 100.0])
+def test_finite_on_huge_outputs_in_float32(name: str, size: float) -> None:
     objective = OBJECTIVES[name]()
-    for size in (-100.0, 100.0):
-        real, generated = torch.tensor([size], requires_grad=True), torch.tensor([-size], requires_grad=True)
-        loss = objective.critic_loss(real, generated) + objective.generator_loss(real, generated)
-        gradients = torch.autograd.grad(loss, (real, generated))
-        assert loss.isfinite() and all(g.isfinite().all() for g in gradients)
+    real, generated = (torch.tensor([s, 0.0], requires_grad=True) for s in (size, -size))
+    loss = objective.critic_loss(real, generated) + objective.generator_loss(real, generated)
+    gradients = torch.autograd.grad(loss, (real, generated))
+    assert loss.isfinite() and all(g.isfinite().all() for g in gradients)
+
+
+@each_trained
+def test_a_wrong_critic_feels_it_at_any_size(name: str) -> None:
+    """Outputs far on the wrong side must be pushed back, where the loss is one that pushes at all."""
+    if name in {"total_variation", "brier", "spherical"}:
+        pytest.skip("bounded: flat on both sides, as its page says")
+    objective = OBJECTIVES[name]()
+    real, generated = (torch.tensor([s, 0.0], requires_grad=True) for s in (-100.0, 100.0))
+    up, down = torch.autograd.grad(objective.critic_loss(real, generated), (real, generated))
+    # LSIF's r^2 does not see how small a ratio is, Neyman's 1 / r^2 not how large.
+    assert name == "lsif" or up[0] < -1e-2
+    assert name == "neyman" or down[0] > 1e-2
+
+
+@each_trained
+def test_the_critic_cannot_win_without_end(name: str) -> None:
+    """On points that one side alone has, the loss stays above a bound that outputs do not move."""
+    if name in {"wasserstein", "misclassification"}:
+        pytest.skip("its critic needs a Lipschitz penalty")
+    objective = OBJECTIVES[name]()
+    losses = [
+        float(objective.critic_loss(torch.full((3,), size).double(), torch.full((3,), -size).double()))
+        for size in (1e3, 1e4, 1e5)
+    ]
+    assert losses[2] >= losses[1] - 1e-3 * abs(losses[1])
+
+
+@each
+def test_loss_is_a_mean_over_each_side(name: str) -> None:
+    """Every row twice, or another order: the same losses."""
+    objective = OBJECTIVES[name]()
+    real, generated = uniform(6), uniform(4)
+    for loss in (objective.critic_loss, objective.generator_loss):
+        once = loss(real, generated)
+        assert torch.allclose(loss(real.repeat(2), generated.flip(0)), once)
+        assert torch.allclose(loss(real.flip(0), generated.repeat(3)), once)
+
+
+@each
+def test_the_generator_needs_no_real_outputs(name: str) -> None:
+    assert OBJECTIVES[name]().generator_loss(torch.zeros(0), uniform(4).float()).isfinite()
+
+
+@each
+@pytest.mark.parametrize("shape", [(4, 1), (), (0,)])
+def test_outputs_of_other_shapes_raise(name: str, shape: tuple[int, ...]) -> None:
+    objective = OBJECTIVES[name]()
+    good, bad = torch.full((4,), 0.5), torch.full(shape, 0.5)
+    for arguments, whose in (((bad, good), "real"), ((good, bad), "generated")):
+        with pytest.raises(ValueError, match=rf"outputs for {whose} data of shape \(batch,\)") as error:
+            objective.critic_loss(*arguments)
+        assert str(tuple(shape)) in str(error.value) and "squeeze(-1)" in str(error.value)
+    with pytest.raises(ValueError, match="generated data"):
+        objective.generator_loss(good, bad)
 
 
 @each
@@ -58,15 +177,26 @@ def test_attributes_and_pickle(name: str) -> None:
     assert isinstance(objective.proper, bool) and 0 < objective.class_prior < 1
     again = pickle.loads(pickle.dumps(objective))
     assert repr(again) == repr(objective) and again.class_prior == objective.class_prior
+    real, generated = uniform(3), uniform(3)
+    assert torch.equal(again.critic_loss(real, generated), objective.critic_loss(real, generated))
 
 
 @each
 def test_a_proper_objective_has_a_ratio_and_no_other_pretends(name: str) -> None:
     objective = OBJECTIVES[name]()
-    output = torch.randn(4)
+    output = uniform(4)
     if objective.proper:
         assert objective.log_ratio(output).shape == (4,)
         assert objective.log_ratio(output[:0]).shape == (0,)
     else:
-        with pytest.raises(ValueError, match="calibrate"):
+        with pytest.raises(ValueError, match=r"calibrate\(critic, real, generated\)"):
             objective.log_ratio(output[:0])
+
+
+@each
+def test_output_inverts_log_ratio(name: str) -> None:
+    objective = OBJECTIVES[name]()
+    if not (objective.proper and isinstance(objective, SeparableObjective)):
+        pytest.skip("no ratio, or two objectives")
+    log_ratio = torch.linspace(-5, 5, 21, dtype=torch.float64)
+    assert torch.allclose(objective.log_ratio(objective.output(log_ratio)), log_ratio, atol=1e-9)

@@ -17,3 +17,8 @@ def test_losses_by_hand() -> None:
 def test_no_log_ratio_and_the_cure_is_named() -> None:
     with pytest.raises(ValueError, match=r"calibrate\(critic, real, generated\)"):
         Wasserstein().log_ratio(torch.zeros(3))
+
+
+def test_no_output_for_a_log_ratio() -> None:
+    with pytest.raises(ValueError, match="calibrate"):
+        Wasserstein().output(torch.zeros(3))

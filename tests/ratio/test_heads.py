@@ -11,7 +11,22 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pyro_gan.objectives import Bernoulli, Wasserstein
+from pyro_gan.objectives import (
+    KL,
+    KLIEP,
+    Bernoulli,
+    DonskerVaradhan,
+    Hinge,
+    LeastSquares,
+    Minimax,
+    Misclassification,
+    Objective,
+    Paired,
+    ReverseKL,
+    SquaredHellinger,
+    TotalVariation,
+    Wasserstein,
+)
 from pyro_gan.ratio import LogRatio
 
 X = torch.linspace(-2, 2, 6).reshape(6, 1)
@@ -52,6 +67,75 @@ def test_the_objective_is_required_and_must_have_a_ratio() -> None:
         LogRatio(critic, "bernoulli")
     with pytest.raises(ValueError, match="critic"):
         LogRatio(3.0, Bernoulli())
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        Wasserstein(),
+        Hinge(),
+        Misclassification(),
+        TotalVariation(),
+        KLIEP(),
+        DonskerVaradhan(),
+        Minimax(Hinge()),
+    ],
+    ids=repr,
+)
+def test_objectives_without_a_ratio_raise_at_the_door(objective: Objective) -> None:
+    with pytest.raises(ValueError, match=r"calibrate\(critic, real, generated\)"):
+        LogRatio(nn.Linear(1, 1), objective)
+
+
+def test_the_objective_says_how_an_output_is_read() -> None:
+    expected = {KL(): X[:, 0] - 1, SquaredHellinger(): 2 * X[:, 0], Paired(KL(), ReverseKL()): X[:, 0] - 1}
+    for objective, log_ratio in expected.items():
+        assert torch.allclose(LogRatio(lambda x: x, objective)(X), log_ratio)
+
+
+def test_a_linear_output_outside_its_interval_raises_with_the_cure() -> None:
+    log_ratio = LogRatio(lambda x: x, LeastSquares())
+    assert torch.allclose(log_ratio(torch.tensor([[0.25], [0.5]])), torch.tensor([-math.log(3), 0.0]))
+    with pytest.raises(ValueError, match=r"strictly between 0 and 1.*calibrate"):
+        log_ratio(X)
+
+
+@pytest.mark.parametrize("objective", [KLIEP(), DonskerVaradhan()], ids=repr)
+@pytest.mark.parametrize("chunk_size", [None, 1, 4, 100])
+def test_normalised_on_generated_data(objective: KLIEP, chunk_size: int | None) -> None:
+    critic = nn.Linear(1, 1)
+    log_ratio = LogRatio.normalised(critic, objective, generated=X, chunk_size=chunk_size)
+    assert float(log_ratio(X).exp().mean().detach()) == pytest.approx(1, abs=1e-5)
+    gap = critic(X)[:, 0] - log_ratio(X)
+    assert torch.allclose(gap, gap[0].expand(6), atol=1e-6)
+    assert log_ratio.critic is critic and set(log_ratio.state_dict()) == {"critic.weight", "critic.bias"}
+    assert "Normalised" in repr(log_ratio) and type(objective).__name__ in repr(log_ratio)
+    for again in (copy.deepcopy(log_ratio), pickle.loads(pickle.dumps(log_ratio))):
+        assert torch.equal(again(X), log_ratio(X))
+
+
+def test_normalised_in_the_datas_dtype() -> None:
+    x = X.double().requires_grad_()
+    log_ratio = LogRatio.normalised(lambda x: 1000 + 3 * x, KLIEP(), generated=x)
+    value = log_ratio(x)
+    assert value.dtype == torch.float64 and value.exp().mean().item() == pytest.approx(1)
+    value.sum().backward()
+    assert torch.equal(x.grad, torch.full_like(x, 3.0))
+
+
+def test_normalised_refuses() -> None:
+    critic = nn.Linear(1, 1)
+    for objective in (Bernoulli(), Hinge(), "kliep"):
+        with pytest.raises(ValueError, match="leaves a constant open"):
+            LogRatio.normalised(critic, objective, generated=X)
+    with pytest.raises(ValueError, match=r"critic.eval\(\)"):
+        LogRatio.normalised(nn.Sequential(critic, nn.Dropout()), KLIEP(), generated=X)
+    with pytest.raises(ValueError, match="not empty"):
+        LogRatio.normalised(critic, KLIEP(), generated=X[:0])
+    with pytest.raises(ValueError, match="finite"):
+        LogRatio.normalised(lambda x: math.nan * x, KLIEP(), generated=X)
+    with pytest.raises(ValueError, match=r"\(6,\) or \(6, 1, ..., 1\)"):
+        LogRatio.normalised(nn.Linear(1, 2), KLIEP(), generated=X)
 
 
 def test_class_prior_is_taken_off() -> None:
