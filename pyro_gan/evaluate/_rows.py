@@ -13,12 +13,14 @@ __all__ = ["Pool", "as_rows", "default_classifier", "pool_rows", "seen_by_defaul
 
 _MIN_ROWS = 50
 _MIN_PART = 5
+# Where rows repeat, errors are those of so many clusters, known by their own spread only.
+_MIN_DISTINCT = 20
 
 
 class Pool(NamedTuple):
     """All rows of two sets, with what a fair split needs to know about them."""
 
-    #: Flattened rows in float32, outputs first, `(row, feature)`.
+    #: Flattened rows in float32, centred if both sets were float64, outputs first, `(row, feature)`.
     rows: np.ndarray
     #: 1 for a real row, 0 for an output, `(row,)`.
     is_real: np.ndarray
@@ -49,10 +51,12 @@ def as_rows(samples: Float[Tensor, "draw *event"], name: str) -> Float[Tensor, "
 def pool_rows(outputs: Tensor, real: Tensor, *, num_parts: int, seed: int) -> Pool:
     """Pool outputs and real data and deal them into parts, equal rows into one.
 
-    Rows that repeat, as resampling makes them, would otherwise be recognised where they are to be judged.
+    Rows that repeat, as resampling makes them, would otherwise be recognised where they are to be judged. The distinct
+    rows of either set are dealt evenly.
 
     Raises:
-        ValueError: if shapes disagree, an entry is not finite, or there are too few different rows.
+        ValueError: if shapes disagree, an entry is not finite, or a part gets fewer than 5 distinct rows of a set, 20
+            if the set's rows repeat.
     """
     if outputs.dim() < 2 or outputs.shape[1:] != real.shape[1:]:
         raise ValueError(
@@ -63,21 +67,27 @@ def pool_rows(outputs: Tensor, real: Tensor, *, num_parts: int, seed: int) -> Po
     for name, samples in sets.items():
         if len(samples) < _MIN_ROWS:
             raise ValueError(f"Expected at least {_MIN_ROWS} rows of {name}; got {len(samples)}.")
-    rows = np.concatenate(
-        [as_rows(samples.to("cpu", torch.float32), name).numpy() for name, samples in sets.items()]
-    )
+    precise = outputs.dtype == real.dtype == torch.float64
+    dtype = torch.float64 if precise else torch.float32
+    rows = np.concatenate([as_rows(samples.to("cpu", dtype), name).numpy() for name, samples in sets.items()])
+    if precise:
+        # Far from 0 they differ in digits that float32 does not have.
+        rows = (rows - rows.mean(0)).astype(np.float32)
     is_real = np.repeat([0, 1], [len(outputs), len(real)])
     _, identity = np.unique(rows, axis=0, return_inverse=True)
     identity = identity.reshape(-1)
-    part = (np.random.default_rng(seed).permutation(identity.max() + 1) % num_parts)[identity]
+    part_of = _deal(identity, is_real, num_parts, seed)
     for label, name in enumerate(sets):
-        smallest = np.bincount(part[is_real == label], minlength=num_parts).min()
-        if smallest < _MIN_PART:
+        own = np.unique(identity[is_real == label])
+        smallest = np.bincount(part_of[own], minlength=num_parts).min()
+        needed = _MIN_PART if len(own) == len(sets[name]) else _MIN_DISTINCT
+        if smallest < needed:
             raise ValueError(
-                f"Expected at least {_MIN_PART} rows of {name} in each of {num_parts} parts, with equal rows in one "
-                f"part; got {smallest}. Pass more distinct rows, or ask for fewer parts."
+                f"Expected at least {needed} distinct rows of {name} in each of {num_parts} parts, with equal rows in "
+                f"one part; got {smallest}, of {len(own)} distinct rows among {len(sets[name])}. Pass more distinct "
+                "rows, or ask for fewer parts."
             )
-    return Pool(rows, is_real, identity, part)
+    return Pool(rows, is_real, identity, part_of[identity])
 
 
 def default_classifier(seed: int) -> Any:
@@ -96,3 +106,16 @@ def seen_by_default(rows: np.ndarray) -> np.ndarray:
     # A network finds a difference of scale from squares at once, and from the values only with much data. The
     # clip keeps one far outlier from drowning the rest.
     return np.concatenate([scaled, scaled**2 - 1], axis=1).clip(-10, 10)
+
+
+def _deal(identity: np.ndarray, is_real: np.ndarray, num_parts: int, seed: int) -> np.ndarray:
+    """Return the part of every identity: at random, evenly among those of the outputs, of the reals and of both."""
+    count = identity.max() + 1
+    in_outputs, in_real = np.zeros((2, count), dtype=int)
+    in_outputs[identity[is_real == 0]] = 1
+    in_real[identity[is_real == 1]] = 1
+    shuffled = np.random.default_rng(seed).permutation(count)
+    order = shuffled[np.argsort((in_outputs + 2 * in_real)[shuffled], kind="stable")]
+    part = np.empty(count, dtype=int)
+    part[order] = np.arange(count) % num_parts
+    return part

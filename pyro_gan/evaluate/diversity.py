@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -19,6 +20,8 @@ __all__ = ["PairMean", "ms_ssim", "num_distinct", "pair_distance"]
 # window of 11 pixels whole at the coarsest of them.
 _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 _SHORTEST_SIDES = (11, 22, 44, 99, 176)
+
+_MAX_CLIPPED = 0.05
 
 
 class PairMean(NamedTuple):
@@ -91,6 +94,9 @@ def ms_ssim(
             are asked for, or an entry is not finite.
         ImportError: without torchmetrics.
 
+    Warns:
+        UserWarning: if more than a twentieth of the values is clipped.
+
     References:
         Multiscale structural similarity for image quality assessment, Z. Wang, E. Simoncelli and A. Bovik, 2003,
         https://doi.org/10.1109/ACSSC.2003.1292216
@@ -122,6 +128,13 @@ def ms_ssim(
     num_scales = sum(min(images.shape[2:]) >= side for side in _SHORTEST_SIDES)
     total = sum(_SCALE_WEIGHTS[:num_scales])
     weights = tuple(weight / total for weight in _SCALE_WEIGHTS[:num_scales])
+    clipped = float(((images < low) | (images > high)).double().mean())
+    if clipped > _MAX_CLIPPED:
+        warnings.warn(
+            f"{clipped:.1%} of the values lie outside value_range {value_range} and are clipped: the similarity is "
+            "that of other images. Grey levels from 0 to 255 need value_range=(0, 255).",
+            stacklevel=2,
+        )
     # Luminance is compared as a ratio of means: black must be 0.
     scaled = (images.detach().float().clamp(low, high) - low) / (high - low)
 
@@ -143,7 +156,7 @@ def num_distinct(samples: Float[Tensor, "draw *event"]) -> int:
     averaged over, but a set of 1000 with 60 distinct outputs is worth 60.
 
     Args:
-        samples: Outputs or their latents, `(draw, *event)`; rows are equal if every bit of their values is.
+        samples: Outputs or their latents, `(draw, *event)`; rows are equal if their values are, and 0. and -0. are.
 
     Returns:
         The number of different rows.

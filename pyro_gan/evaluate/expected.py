@@ -94,8 +94,8 @@ def expected_after_steps(
         Mean over chains and standard error, `(k + 1, *metric)` each. Chains are taken a block at a time.
 
     Raises:
-        ValueError: as `occupancy`, or if `values` has another leading shape, or is not finite at a proposal that can
-            be accepted.
+        ValueError: as `occupancy`, or if `values` has another leading shape, holds no metric, or is not finite at a
+            proposal that can be accepted.
 
     References:
         Metropolis-Hastings Generative Adversarial Networks, R. Turner, J. Hung, E. Frank, Y. Saatci and
@@ -120,6 +120,11 @@ def expected_after_steps(
             f"{tuple(values.shape)}."
         )
     metric = values.shape[2:]
+    if 0 in metric:
+        raise ValueError(
+            f"Expected a metric of at least one number; got values of shape {tuple(values.shape)}. Without further "
+            "dimensions, (chain, k + 1), it is one number."
+        )
     size = _block_chains(log_weights.shape[1] * max(1, math.prod(metric)))
     count = 0
     mean = spread = torch.zeros((), dtype=torch.float64, device=log_weights.device)

@@ -83,7 +83,7 @@ def mode_jsd(counts: Int[Tensor, "category"] | Float[Tensor, "category"]) -> flo
         The divergence in nats. Exact samples do not reach 0: about k / (8 n) remains of n of them.
 
     Raises:
-        ValueError: with fewer than two categories or no sample.
+        ValueError: with fewer than two categories, no sample, or a count that is negative or not finite.
 
     References:
         Metropolis-Hastings Generative Adversarial Networks, R. Turner, J. Hung, E. Frank, Y. Saatci and
@@ -93,9 +93,11 @@ def mode_jsd(counts: Int[Tensor, "category"] | Float[Tensor, "category"]) -> flo
         >>> mode_jsd(torch.tensor([10, 10, 0])), mode_jsd(torch.tensor([0, 0, 20]))
         (0.0, 0.6931...)
     """
-    if counts.dim() != 1 or len(counts) < 2 or not counts.sum() > 0:
+    valid = counts.dim() == 1 and len(counts) > 1 and bool((counts >= 0).all())
+    if not (valid and 0 < counts.double().sum() < math.inf):
         raise ValueError(
-            f"Expected counts of at least one mode and of none, (k + 1,), with a sample among them; got {counts}."
+            f"Expected counts of at least one mode and of none, (k + 1,), none negative and with a sample among them; "
+            f"got {counts}. Of logarithms or log probabilities take exp() first."
         )
     observed = counts.double() / counts.sum()
     uniform = torch.full_like(observed, 1 / (len(counts) - 1))

@@ -49,7 +49,7 @@ def residual_auc(
         outputs: What is judged, `(draw_a, *event)`.
         real: Held-out data, `(draw_b, *event)`.
         classifier: An unfitted scikit-learn classifier with `predict_proba` or `decision_function`; it gets the
-            flattened rows as they are, real as class 1. Copied for every fold.
+            flattened rows as they are (of float64 less their mean, in float32), real as class 1. Copied for every fold.
         num_folds: How many parts, 2 or more.
         seed: Of the folds and of the default critic; no global generator is moved.
 
@@ -57,7 +57,8 @@ def residual_auc(
         The AUC and its standard error, for rows that are independent or equal.
 
     Raises:
-        ValueError: if shapes disagree, an entry is not finite, or there are too few different rows.
+        ValueError: if shapes disagree, an entry is not finite, or there are too few different rows: 50 of each set,
+            20 a fold of one whose rows repeat.
         ImportError: without scikit-learn.
 
     References:

@@ -39,9 +39,9 @@ def c2st(
     If both sets have one law, the labels of the held-out half are exchangeable whatever the classifier has learnt, so
     among the rows that it names real the number of reals is hypergeometric: the p-value is Fisher's, and exact. (The
     folds of a cross-validation share their training rows, and no such law holds for their mean.) With rows that repeat,
-    as resampling makes them, labels are not exchangeable; equal rows then stay in one half, and the p-value is that of
-    a normal law whose variance counts them as one fact. (Data that repeat by nature, as integers do, make that test see
-    little: add a little noise to both sets.)
+    as resampling makes them, labels are not exchangeable; equal rows then stay in one half, and the p-value is
+    Student's, with a variance and degrees of freedom that count them as one fact. (Data that repeat by nature, as
+    integers do, make that test see little: add a little noise to both sets.)
 
     To measure how large a difference is, `residual_auc` wastes no half: it has the smaller error, and no p-value. A
     large p-value says that *this* classifier sees nothing in so few rows. Pass independent rows (of a chain one draw,
@@ -50,15 +50,17 @@ def c2st(
     Args:
         outputs: What is judged, `(draw_a, *event)`, or features of it (`extract_features`).
         real: Held-out data, `(draw_b, *event)`, made into the same features.
-        classifier: An unfitted scikit-learn classifier; it gets the flattened rows as they are, as many of either
-            class, real as class 1. By default the network of `residual_auc`. Copied.
+        classifier: An unfitted scikit-learn classifier; it gets the flattened rows as they are (of float64 less
+            their mean, in float32), as many of either class, real as class 1. By default the network of
+            `residual_auc`. Copied.
         seed: Of the halves and of the default classifier; no global generator is moved.
 
     Returns:
         Accuracy, standard error and one-sided p-value.
 
     Raises:
-        ValueError: if shapes disagree, an entry is not finite, or there are too few different rows.
+        ValueError: if shapes disagree, an entry is not finite, or there are too few different rows: 50 of each set,
+            40 of one whose rows repeat.
         ImportError: without scikit-learn or SciPy.
 
     References:
@@ -95,7 +97,7 @@ def _balanced(is_real: np.ndarray, allowed: np.ndarray, seed: int) -> np.ndarray
 
 
 def _judge(named_real: np.ndarray, is_real: np.ndarray, identity: np.ndarray) -> C2ST:
-    from scipy.stats import hypergeom, norm
+    from scipy.stats import hypergeom, t
 
     hits, false_alarms = named_real[is_real], named_real[~is_real]
     accuracy = 0.5 + (hits.mean() - false_alarms.mean()) / 2
@@ -104,11 +106,12 @@ def _judge(named_real: np.ndarray, is_real: np.ndarray, identity: np.ndarray) ->
     if np.bincount(identity).max() == 1:
         p_value = hypergeom.sf(hits.sum() - 1, len(is_real), len(hits), named_real.sum())
     else:
-        # Under the null both classes are named real equally often.
-        rate = (hits.mean() + false_alarms.mean()) / 2
-        null = [_variance(*pair, rate) for pair in zip((hits, false_alarms), groups, strict=True)]
-        error = math.sqrt(sum(null)) / 2
-        p_value = norm.sf((accuracy - 0.5) / error) if error > 0 else 1.0
+        # Under the null both classes are named real equally often, and equal rows alike.
+        num_real, num_outputs = map(_num_clusters, groups)
+        rate = (num_real * hits.mean() + num_outputs * false_alarms.mean()) / (num_real + num_outputs)
+        error = math.sqrt(rate * (1 - rate) * (1 / num_real + 1 / num_outputs)) / 2
+        degrees = max(min(num_real, num_outputs) - 1, 1.0)
+        p_value = t.sf((accuracy - 0.5) / error, degrees) if error > 0 else 1.0
     return C2ST(float(accuracy), math.sqrt(sum(own)) / 2, float(p_value))
 
 
@@ -116,3 +119,9 @@ def _variance(named_real: np.ndarray, identity: np.ndarray, rate: float) -> floa
     """Return the variance of a share about a rate, with equal rows as one cluster."""
     clusters = np.bincount(identity, weights=named_real - rate)
     return float((clusters**2).sum()) / len(named_real) ** 2
+
+
+def _num_clusters(identity: np.ndarray) -> float:
+    """Return how many clusters of equal size would have these clusters' variance."""
+    size = np.bincount(identity).astype(float)
+    return float(size.sum() ** 2 / (size**2).sum())

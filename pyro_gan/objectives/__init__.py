@@ -13,6 +13,7 @@ from pyro_gan.objectives.divergences import (
     SquaredHellinger,
     TotalVariation,
 )
+from pyro_gan.objectives.fit import FittedGAN, fit_gan
 from pyro_gan.objectives.generators import Minimax, Paired
 from pyro_gan.objectives.ipm import Wasserstein
 from pyro_gan.objectives.margins import Hinge, Misclassification
@@ -35,6 +36,7 @@ __all__ = [
     "Brier",
     "DonskerVaradhan",
     "Exponential",
+    "FittedGAN",
     "GaussianKernel",
     "GradientPenalty",
     "Hinge",
@@ -59,4 +61,5 @@ __all__ = [
     "Wasserstein",
     "batch_noise",
     "clip_weights",
+    "fit_gan",
 ]

@@ -7,6 +7,7 @@ import warnings
 from dataclasses import dataclass
 from typing import final
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -17,6 +18,7 @@ from pyro_gan.ratio._maps import (
     GUARD_WIDTH,
     METHODS,
     Beta,
+    Calibrator,
     Isotonic,
     MonotoneSpline,
     Platt,
@@ -186,7 +188,8 @@ def calibrate(
         ImportError: if "isotonic" is asked for and scikit-learn is missing.
 
     Warns:
-        UserWarning: if the scores look like probabilities, fall where they should rise, or separate the classes.
+        UserWarning: if the scores look like probabilities, fall where they should rise, or separate the classes; or if
+            the fitted map falls or is nearly flat although the critic ranks well.
 
     References:
         Metropolis-Hastings Generative Adversarial Networks, R. Turner et al., 2019, https://arxiv.org/abs/1811.11357;
@@ -236,6 +239,7 @@ def calibrate(
         after=diagnose(calibrated.guard(held_real), calibrated.guard(held_generated)),
     )
     _warn_of_ranking(calibrated.report.before)
+    _warn_of_fit(calibrated.report, torch.cat([scores_real, scores_generated]), calibrated.calibrator)
     return calibrated
 
 
@@ -256,8 +260,14 @@ def _warn_of_probabilities(critic: Critic, *scores: Tensor) -> None:
         )
 
 
+def _z(before: RatioReport) -> float:
+    """Return the standard errors by which the AUC lies above one half, where it carries nothing."""
+    return (before.auc - 0.5) * math.sqrt(6 * before.n_real)
+
+
 def _warn_of_ranking(before: RatioReport) -> None:
-    if before.slope <= 0:
+    # A few huge scores may turn the slope against the ranking: that is the fit's warning.
+    if _z(before) < -3 or (before.slope <= 0 and _z(before) <= 3):
         warnings.warn(
             f"The critic scores real data no higher than generated data (held-out slope {before.slope:.3g}, AUC "
             f"{before.auc:.3g}): its sign is flipped, or it knows nothing.",
@@ -268,5 +278,25 @@ def _warn_of_ranking(before: RatioReport) -> None:
             f"The critic separates real from generated data (held-out AUC {before.auc:.5f}): they do not overlap, and "
             "hardly anything is left to sample. See fit_log_ratio(..., min_ess_fraction=...), or train the generator "
             "further.",
+            stacklevel=3,
+        )
+
+
+def _warn_of_fit(report: CalibrationReport, scores: Tensor, calibrator: Calibrator) -> None:
+    before, after = report.before, report.after
+    if _z(before) <= 3:
+        return
+    with torch.no_grad():
+        value = calibrator(scores).double()
+        falls = bool(value[scores.argmax()] < value[scores.argmin()])
+    # What a calibrated ratio says is the total variation of the sets is AUC - 1/2 at least.
+    flat = float(((value - value.median()) / 2).tanh().abs().mean()) < (before.auc - 0.5) / 2
+    if falls or flat or not after.slope > 0:  # NaN too
+        warnings.warn(
+            f"The fitted {report.method} map {'falls' if falls else 'is nearly flat'}, although the critic ranks real "
+            f"data above generated data (held-out AUC {before.auc:.3g}): of most rows it says nothing, or the wrong "
+            "thing. A temperature needs scores that are 0 at even odds, else take "
+            'method="platt"; a line needs scores that do not span decades, else calibrate their logarithm, or take '
+            'method="spline".',
             stacklevel=3,
         )

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pyro_gan._chunks import by_chunk
 from pyro_gan._frozen import check_eval
+from pyro_gan._scores import critic_scores
 from pyro_gan._typing import Critic
 from pyro_gan.objectives.base import Objective
 from pyro_gan.objectives.scoring import Bernoulli
@@ -163,37 +164,6 @@ class LogRatio(nn.Module):
             ValueError: if the critic's output is not one number a row.
         """
         return self.objective.log_ratio(critic_scores(self.critic, x, **context))
-
-
-def critic_scores(
-    critic: Critic, x: Float[Tensor, "batch *event"], **context: Tensor
-) -> Float[Tensor, " batch"]:
-    """Return a critic's raw scores as one number a row.
-
-    Args:
-        critic: Any callable on data.
-        x: Data, `(batch, *event)`.
-        **context: Passed on to the critic.
-
-    Returns:
-        `(batch,)`.
-
-    Raises:
-        ValueError: if the output is no tensor, or its shape is neither `(batch,)` nor `(batch, 1, ..., 1)`.
-    """
-    output = critic(x, **context)
-    if not isinstance(output, Tensor):
-        raise ValueError(
-            f"Expected a tensor from the critic; got {type(output).__name__}. Return its score alone."
-        )
-    batch = len(x)
-    if output.shape[:1] != (batch,) or output.numel() != batch:
-        raise ValueError(
-            f"Expected a critic output of shape ({batch},) or ({batch}, 1, ..., 1) for data of shape "
-            f"{tuple(x.shape)}; got {tuple(output.shape)}. Give the critic one output a row, such as "
-            "nn.Linear(width, 1) at its end, and squeeze its last dimension only."
-        )
-    return output.reshape(batch)
 
 
 class _LogOdds(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import warnings
 from typing import Any
 
 import pytest
@@ -87,8 +88,19 @@ def test_shape_and_range_do_not_matter() -> None:
     assert ms_ssim(images * 2 - 1).value == pytest.approx(expected, abs=1e-4)
     assert ms_ssim(images.double() * 255, value_range=(0, 255)).value == pytest.approx(expected, abs=1e-4)
     shifted = torch.where(images > 0.4, 5.0, -5.0)
-    assert ms_ssim(shifted).value == pytest.approx(ms_ssim(shifted.clamp(-1, 1)).value, abs=1e-6)
+    with pytest.warns(UserWarning, match=r"100.0% .* outside value_range .*\(0, 255\)"):
+        clipped = ms_ssim(shifted)
+    assert clipped.value == pytest.approx(ms_ssim(shifted.clamp(-1, 1)).value, abs=1e-6)
     assert ms_ssim(blobs(6, 30, channels=3), value_range=(0, 1), num_pairs=2).num_pairs == 2
+
+
+def test_grey_levels_in_the_range_of_tanh_warn() -> None:
+    levels = (blobs(20, 28) * 255).to(torch.uint8)
+    with pytest.warns(UserWarning, match="are clipped"):
+        ms_ssim(levels)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ms_ssim(levels, value_range=(0, 255))
 
 
 def test_many_pairs_go_in_passes() -> None:
@@ -102,6 +114,7 @@ def test_copies_are_counted_once() -> None:
     assert num_distinct(x) == 50
     assert num_distinct(x[torch.arange(50).repeat(3)]) == 50
     assert num_distinct(x[:1].expand(9, -1, -1, -1)) == 1
+    assert num_distinct(torch.tensor([[0.0, 1.0], [-0.0, 1.0]])) == 1
 
 
 @pytest.mark.parametrize(

@@ -149,6 +149,7 @@ def test_extreme_weights_and_whole_numbers() -> None:
         (torch.tensor([[-math.inf, 0.0]]), torch.randn(1, 2), "column 0.*1 of 1"),
         (torch.randn(5, 3), torch.randn(5, 4), r"\(5, 4\)"),
         (torch.randn(5, 3), torch.randn(15), r"\(15,\)"),
+        (torch.randn(5, 3), torch.randn(5, 3, 0), r"at least one number.*\(5, 3, 0\)"),
         (torch.zeros(5, 3), torch.full((5, 3), math.nan), "15 of a block's 15"),
     ],
 )

@@ -94,7 +94,7 @@ def test_bad_input_gets_a_clear_error(
         assign_modes(samples, means, **kwargs)
 
 
-@pytest.mark.parametrize("counts", [torch.tensor([3]), torch.tensor([0, 0]), torch.ones(2, 2)])
-def test_jsd_refuses_counts_without_a_sample(counts: torch.Tensor) -> None:
+@pytest.mark.parametrize("counts", [[3], [0, 0], [[1, 1], [1, 1]], [-1, 5, 0], [math.nan, 1], [math.inf, 1]])
+def test_jsd_refuses_counts_without_a_sample(counts: list[float]) -> None:
     with pytest.raises(ValueError, match="counts"):
-        mode_jsd(counts)
+        mode_jsd(torch.tensor(counts))

@@ -24,7 +24,7 @@ from pyro_gan.evaluate import (
     plot_reliability,
     plot_scores,
 )
-from pyro_gan.mcmc import MALA
+from pyro_gan.mcmc import MALA, IndependenceMH
 
 PLOTS: dict[str, Callable[..., Axes]] = {
     "images": lambda ax=None: plot_images(torch.rand(7, 1, 4, 4), ax=ax, title="t"),
@@ -111,6 +111,21 @@ def test_acceptance_of_a_run() -> None:
     assert sum(len(line.get_xdata()) for line in plot_acceptance(mcmc.sample_stats).lines[1:]) == 7
 
 
+def test_acceptance_of_one_draw_is_that_of_all_steps_or_refused() -> None:
+    toy = toys.gaussian_shift(auc=0.8)
+    gan = LatentPosterior(toy.generator, toy.log_ratio, toy.prior)
+    mcmc = VectorizedMCMC(IndependenceMH(gan), 50, 10, num_chains=7, keep="last", disable_progbar=True)
+    mcmc.run()
+    with pytest.raises(ValueError, match="rates=mcmc.diagnostics"):
+        plot_acceptance(mcmc.sample_stats)
+    rates = mcmc.diagnostics()["acceptance rate"]
+    ax = plot_acceptance(mcmc.sample_stats, rates=rates)
+    drawn = np.concatenate([line.get_ydata() for line in ax.lines[1:]])
+    np.testing.assert_allclose(np.sort(drawn), np.sort([*rates.values()]), rtol=1e-6)
+    with pytest.raises(ValueError, match="each of 7 chains; got 1"):
+        plot_acceptance(mcmc.sample_stats, rates={"chain 000": 0.5})
+
+
 def test_expected_metric_is_a_curve_in_a_band() -> None:
     value, error = torch.tensor([0.5, 0.7, 0.8]), torch.tensor([0.1, 0.05, 0.02])
     ax = plot_expected(ExpectedMetric(value, error))
@@ -163,6 +178,8 @@ def test_points_and_frontier_show_their_numbers() -> None:
         (lambda: plot_images(torch.rand(5, 16)), "Unflatten"),
         (lambda: plot_images(torch.rand(5, 2, 4, 4)), r"\(5, 2, 4, 4\)"),
         (lambda: plot_images(torch.rand(0, 4, 4)), r"\(0, 1, 4, 4\)"),
+        (lambda: plot_images(torch.rand(5, 4, 4), value_range=(0, 0)), r"black below white.*\(0, 0\)"),
+        (lambda: plot_images(torch.rand(5, 4, 4), value_range=(0, math.inf)), "both finite"),
         (lambda: plot_before_after(torch.rand(5, 4, 4), torch.rand(5, 4, 5)), r"\(5, 4, 4\) and \(5, 4, 5\)"),
         (lambda: plot_before_after(torch.rand(0, 4, 4), torch.rand(5, 4, 4)), r"\(0, 1, 4, 4\)"),
         (lambda: plot_acceptance({"moved": torch.ones(2, 2)}), "got no .'accept_prob'"),
@@ -172,6 +189,8 @@ def test_points_and_frontier_show_their_numbers() -> None:
         (lambda: plot_expected(ExpectedMetric(torch.full((3,), math.inf), torch.rand(3))), "3 not finite"),
         (lambda: plot_points(torch.rand(5, 3)), "samples"),
         (lambda: plot_points(torch.rand(5, 2), torch.rand(5)), "data"),
+        (lambda: plot_points(torch.full((5, 2), math.nan)), "finite samples; 5 of 5"),
+        (lambda: plot_points(torch.rand(5, 2), torch.tensor([[0, math.inf], [0, 1]])), "finite data; 1 of 2"),
         (lambda: plot_reliability((torch.rand(3), torch.rand(3), torch.zeros(3))), "some bin"),
         (lambda: plot_reliability((torch.rand(3), torch.rand(2), torch.ones(3))), "one shape"),
         (lambda: plot_scores({}), "at least one set"),

@@ -65,6 +65,12 @@ def test_images_and_the_seed() -> None:
     assert torch.equal(state[0], torch.get_rng_state()) and (state[1] == np.random.get_state()[1]).all()
 
 
+def test_rows_far_from_zero_keep_their_digits() -> None:
+    toy = toys.gaussian_shift(0.9, dtype=torch.float64)
+    outputs, real = (1e6 + 1e-3 * x for x in (toy.prior.sample((500,)), toy.sample_data(500)))
+    assert residual_auc(outputs, real).value > 0.8
+
+
 def test_a_constant_feature_is_harmless() -> None:
     x = torch.randn(2, 200, 3)
     x[..., 1] = -1.0
@@ -97,6 +103,12 @@ def test_delong_is_the_auc_with_its_error() -> None:
         (torch.randn(99, 3), torch.full((99, 3), math.nan), {}, "finite real; 99 of 99 rows"),
         (torch.randn(99, 3), torch.randn(99, 3), {"num_folds": 1}, "2 folds"),
         (torch.ones(99, 3), torch.randn(99, 3), {}, "distinct"),
+        (
+            torch.randn(14, 3).repeat(25, 1),
+            torch.randn(300, 3),
+            {},
+            "20 distinct rows of outputs.*got 4, of 14",
+        ),
     ],
 )
 def test_bad_input_gets_a_clear_error(

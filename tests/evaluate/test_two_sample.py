@@ -50,6 +50,26 @@ def test_under_the_null_small_p_values_are_as_rare_as_they_say(name: str) -> Non
     assert float(accuracies.std()) == pytest.approx(stated, rel=0.18)
 
 
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("spread", ["even", "uneven"])
+def test_small_p_values_of_few_clusters_are_rare(spread: str, rate: float) -> None:
+    """Twenty distinct rows against 300 fresh ones, whatever share the classifier names real."""
+    rng, count = np.random.default_rng(), 3000
+    size = np.full(20, 25) if spread == "even" else np.geomspace(1, 100, 20).astype(int)
+    identity = np.repeat(np.arange(320), np.concatenate([size, np.ones(300, int)]))
+    is_real = identity >= 20
+    p_values = [_judge((rng.random(320) < rate)[identity], is_real, identity).p_value for _ in range(count)]
+    for level in (0.001, 0.01):
+        below = int((np.array(p_values) < level).sum())
+        assert stats.binom.sf(below - 1, count, 2 * level) > FALSE_ALARM, (level, below / count)
+
+
+def test_rows_far_from_zero_keep_their_digits() -> None:
+    toy = toys.gaussian_shift(0.9, dtype=torch.float64)
+    outputs, real = (1e6 + 1e-3 * x for x in (toy.prior.sample((500,)), toy.sample_data(500)))
+    assert c2st(outputs, real).p_value < FALSE_ALARM
+
+
 def test_the_p_value_is_fisher_s() -> None:
     rng = np.random.default_rng()
     named, is_real = rng.random(60) < 0.4, rng.permutation(np.repeat([True, False], [25, 35]))
@@ -103,6 +123,13 @@ def test_images_and_the_seed() -> None:
         (torch.randn(9, 3), torch.randn(99, 3), "50 rows of outputs; got 9"),
         (torch.randn(99, 3), torch.full((99, 3), math.inf), "finite real; 99 of 99 rows"),
         (torch.ones(99, 3), torch.randn(99, 3), "distinct"),
+        # Dealt evenly, so that this never hangs on the seed.
+        (
+            torch.randn(38, 3).repeat(9, 1),
+            torch.randn(99, 3),
+            "20 distinct rows of outputs.*got 19, of 38 .*342",
+        ),
+        (torch.randn(99, 3), torch.randn(30, 3).repeat(9, 1), "20 distinct rows of real.*got 15"),
     ],
 )
 def test_bad_input_gets_a_clear_error(outputs: Tensor, real: Tensor, words: str) -> None:

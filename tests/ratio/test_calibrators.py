@@ -205,6 +205,33 @@ def test_flipped_and_probability_like_critics_warn(small: tuple[Tensor, Tensor])
         calibrate(LogRatio(torch.sigmoid, Bernoulli()), *small)  # who says so means it
 
 
+def test_a_map_that_is_flat_or_falls_warns() -> None:
+    real, generated = scores(2000, auc=0.76, dtype=torch.float64)
+    with pytest.warns(UserWarning, match="temperature map is nearly flat.*platt"):
+        calibrate(lambda x: 1e-3 * x + 1e6, real, generated, method="temperature")
+    for method in ("temperature", "platt", "beta"):
+        with pytest.warns(UserWarning, match=f"{method} map is nearly flat.*decades"):
+            calibrate(lambda x: torch.exp(8 * x), real, generated, method=method)
+    # The largest scores carry a line: here those of a few generated rows far out, in both halves.
+    for part in (0, 1):
+        far = generated.clone()
+        order = balanced_indices(2000, 2000, holdout=0.5, seed=0, minimum=100)[1]
+        far[order[1000 * part : 1000 * part + 3]] = 50.0 + torch.rand(3, 1, dtype=torch.float64)
+        far[order[1000 * (1 - part)]] = 49.0
+        with pytest.warns(UserWarning, match="platt map falls.*decades.*spline"):
+            calibrate(lambda x: torch.exp(x), real, far)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        calibrate(lambda x: torch.exp(4 * x), real, generated, method="spline")
+
+
+def test_a_flipped_critic_is_named_whatever_its_largest_score() -> None:
+    real, generated = scores(2000)
+    real[::100] = 50 + torch.rand(20, 1)
+    with pytest.warns(UserWarning, match="flipped"):
+        calibrate(lambda x: torch.where(x > 40, 1e9 * x, -x), real, generated)
+
+
 def test_classes_are_balanced_and_halves_are_disjoint() -> None:
     real, generated = scores(3000)
     report = report_of(calibrate(times(1.0), real, generated[:1000], holdout=0.3))

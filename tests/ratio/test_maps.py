@@ -290,6 +290,16 @@ class TestMonotoneSpline:
         assert isinstance(spline, MonotoneSpline) and isinstance(platt, Platt)
         assert (spline.slopes / platt.slope - 1).abs().max() < 3
 
+    @pytest.mark.parametrize(("power", "sign"), [(3, 1), (3, -1), (6, 1)])
+    def test_scores_that_span_decades(self, power: float, sign: int) -> None:
+        """A critic that gives a power of the ratio itself, not its logarithm."""
+
+        def score(log_ratio: Tensor) -> Tensor:
+            return sign * torch.exp(sign * power * log_ratio / 1.5)
+
+        lost = excess(fitted("spline", score, 20_000), score)
+        assert lost < 0.004
+
     def test_identity_until_fitted(self) -> None:
         score = torch.linspace(-9, 9, 50)
         for calibrator in (Platt(), Temperature(), Beta(), MonotoneSpline()):
@@ -339,6 +349,15 @@ class TestIsotonic:
             isotonic(score)
         with pytest.warns(UserWarning, match="spline"):
             fitted("isotonic", doubled)(score)  # another instance
+
+    def test_who_looks_does_not_take_the_warning_from_a_copy(self) -> None:
+        isotonic = fitted("isotonic", doubled)
+        score = torch.linspace(-3, 3, 50, dtype=torch.float64, requires_grad=True)
+        with pytest.warns(UserWarning, match="the prior alone"):
+            isotonic(score)
+        for twin in (copy.deepcopy(isotonic), pickle.loads(pickle.dumps(isotonic)), frozen_twin(isotonic)):
+            with pytest.warns(UserWarning, match="the prior alone"):
+                twin(score)
 
     def test_a_gradient_kernel_is_told_and_a_gradient_free_one_not(self) -> None:
         toy = toys.gaussian_shift(0.75)

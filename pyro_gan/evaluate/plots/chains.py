@@ -18,7 +18,11 @@ __all__ = ["plot_acceptance", "plot_expected"]
 
 
 def plot_acceptance(
-    sample_stats: Mapping[str, Tensor], *, ax: Axes | None = None, title: str | None = None
+    sample_stats: Mapping[str, Tensor],
+    *,
+    rates: Mapping[str, float] | None = None,
+    ax: Axes | None = None,
+    title: str | None = None,
 ) -> Axes:
     """Plot every chain's mean acceptance probability, sorted, and mark the chains that never moved.
 
@@ -28,6 +32,9 @@ def plot_acceptance(
     Args:
         sample_stats: Of a `VectorizedMCMC` that has run (`mcmc.sample_stats`): `accept_prob` and `moved`, `(chain,
             draw)` each. A chain that moved during warmup has moved.
+        rates: Mean acceptance of every chain over all its steps, in the chains' order, in place of the mean of
+            `accept_prob`: `mcmc.diagnostics()["acceptance rate"]`. Needed with one draw a chain, as of `keep="last"`,
+            whose `accept_prob` is that of one step.
         ax: Where to draw; a new figure if None.
         title: Over the picture.
 
@@ -35,7 +42,8 @@ def plot_acceptance(
         The Axes; the legend counts the chains.
 
     Raises:
-        ValueError: if a statistic is missing, shapes differ, there is no draw, or an acceptance is not in [0, 1].
+        ValueError: if a statistic is missing, shapes differ, there is no draw, or one draw and no `rates`, or an
+            acceptance is not in [0, 1].
 
     Example:
         >>> stats = {"accept_prob": torch.rand(50, 20), "moved": torch.ones(50, 20, dtype=torch.bool)}
@@ -52,10 +60,17 @@ def plot_acceptance(
             f"Expected accept_prob and moved of one shape (chain, draw); got {tuple(accept_prob.shape)} and "
             f"{tuple(moved.shape)}."
         )
+    if rates is None and accept_prob.shape[1] == 1:
+        raise ValueError(
+            "Expected several draws a chain; got one, whose accept_prob is that of a single step. Pass the rates over "
+            'all steps as well: rates=mcmc.diagnostics()["acceptance rate"].'
+        )
+    if rates is not None and len(rates) != len(accept_prob):
+        raise ValueError(f"Expected a rate for each of {len(accept_prob)} chains; got {len(rates)}.")
+    mean = accept_prob.double().mean(1) if rates is None else torch.tensor([*rates.values()]).double()
     # Written so that NaN fails too.
-    if not bool(((accept_prob >= 0) & (accept_prob <= 1)).all()):
+    if not bool(((accept_prob >= 0) & (accept_prob <= 1)).all() and ((mean >= 0) & (mean <= 1)).all()):
         raise ValueError("Expected acceptance probabilities in [0, 1]; some are not.")
-    mean = accept_prob.double().mean(1)
     stuck = ~moved[:, -1].bool()
     # Of equal acceptance, the stuck first.
     order = torch.tensor(sorted(range(len(mean)), key=lambda chain: (float(mean[chain]), not stuck[chain])))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,7 +38,7 @@ def plot_images(
         The Axes.
 
     Raises:
-        ValueError: if the shape is not one of the three, or there is no image.
+        ValueError: if the shape is not one of the three, there is no image, or black is not below white.
 
     Example:
         >>> import torch
@@ -117,7 +118,7 @@ def plot_points(
         The Axes, with equal scales on both axes.
 
     Raises:
-        ValueError: if points are not in the plane.
+        ValueError: if points are not in the plane, or not finite.
 
     Example:
         >>> import torch
@@ -126,6 +127,12 @@ def plot_points(
     for name, points in (("samples", samples), ("data", data)):
         if points is not None and (points.dim() != 2 or points.shape[1] != 2):
             raise ValueError(f"Expected {name} of shape (draw, 2); got {tuple(points.shape)}.")
+        # Matplotlib leaves such points out without a word.
+        if points is not None and not bool(points.isfinite().all()):
+            raise ValueError(
+                f"Expected finite {name}; {int((~points.isfinite().all(1)).sum())} of {len(points)} points are not. "
+                "Leave them out, and say how many."
+            )
     ax = axes_or_new(ax)
     if data is not None:
         ax.scatter(*_columns(data), s=4, color=DATA, linewidths=0, label="data")
@@ -149,6 +156,8 @@ def _grid(
             f"{tuple(images.shape)} and {num_columns}. Unflatten rows of pixels first."
         )
     low, high = value_range
+    if not (low < high and math.isfinite(high - low)):
+        raise ValueError(f"Expected value_range with black below white, both finite; got {value_range}.")
     shade = ((images.detach().cpu().double() - low) / (high - low)).clamp(0, 1)
     count, channels, height, width = shade.shape
     num_columns = min(num_columns, count)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import final
+from typing import Any, final
 
 import torch
 from jaxtyping import Float
@@ -24,7 +24,8 @@ class Isotonic(Calibrator):
     .. math:: |\log r| \le \log(n + 1).
 
     The gradient of a staircase is zero. Use it with gradient-free kernels (`IndependenceMH`) and with importance
-    resampling; a gradient kernel would follow the prior alone. The first call that asks for a gradient warns.
+    resampling; a gradient kernel would follow the prior alone. The first call that asks for a gradient warns; of every
+    copy anew, for it is a copy that a kernel calls.
 
     References:
         Transforming classifier scores into accurate multiclass probability estimates, B. Zadrozny and C. Elkan, 2002,
@@ -47,6 +48,10 @@ class Isotonic(Calibrator):
         self.register_buffer("edges", torch.zeros(0))
         self.register_buffer("levels", torch.zeros(1))
         self._has_warned = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Whoever looked at the original, outside no_grad, must not have taken the warning from the kernel's copy.
+        return self.__dict__ | {"_has_warned": False}
 
     def parameters_by_name(self) -> dict[str, float]:
         """Return the number of steps, the lowest and the highest."""

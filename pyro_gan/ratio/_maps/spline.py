@@ -28,8 +28,13 @@ class MonotoneSpline(Calibrator):
 
     :math:`g` linear between knots and constant beyond the first and the last. So the map rises everywhere, has a
     continuous derivative, and goes on as a line where there are no data. Up to eight knots lie at evenly spaced
-    quantiles of the scores, 1 % to 99 %. The slope's changes from knot to knot have a prior :math:`N(0, p^2)`, with
-    :math:`p` the slope of Platt's line: few rows draw the map towards a line, with many the prior does not matter.
+    quantiles of the scores, 1 % to 99 %. From one knot to the next the slope changes by what the prior says,
+
+    .. math:: g_{i+1} - g_i \sim N\bigl(0,\; p^2 + (k_{i+1} - k_i)^{-2}\bigr),
+
+    with :math:`p` the slope of Platt's line: by as much as that slope, or by a nat over the distance of the knots,
+    whichever is more. Few rows draw the map towards a line, with many the prior does not matter. The nat lets the map
+    be steep where knots lie close, as those of a critic do that gives the ratio itself and spans decades.
 
     References:
         Monotone Regression Splines in Action, J. O. Ramsay, 1988, https://doi.org/10.1214/ss/1177012761
@@ -78,12 +83,17 @@ class MonotoneSpline(Calibrator):
         levels = torch.linspace(*LEVELS, NUM_KNOTS, dtype=score.dtype)
         # Knots are scores, not means of two: those are distinct in the scores' own precision as well.
         knots = order[(levels * (len(order) - 1)).round().long()].unique()
-        unit = abs(platt_line(score, target)[0])
+        gaps = knots.diff()
+        # Slopes in nats per distance of the neighbours: distances may span decades, which the solver need not know.
+        unit = 1 / (
+            torch.cat([gaps[:1], (gaps[1:] + gaps[:-1]) / 2, gaps[-1:]]) if len(gaps) else score.std()
+        )
         design = unit * _integrals(score, knots)
-        differences = torch.eye(len(knots), dtype=score.dtype).diff(dim=0)
-        fit = fit_monotone(design, target, intercept=True, penalty=differences.T @ differences)
+        spread = torch.hypot(score.new_tensor(platt_line(score, target)[0]), 1 / gaps)
+        changes = (torch.diag(unit.expand(len(knots))).diff(dim=0)) / spread.unsqueeze(1)
+        fit = fit_monotone(design, target, intercept=True, penalty=changes.T @ changes)
         slopes, first = unit * fit.coefficients[:-1], fit.coefficients[-1:]
-        steps = knots.diff() * (slopes[1:] + slopes[:-1]) / 2
+        steps = gaps * (slopes[1:] + slopes[:-1]) / 2
         return {"knots": knots, "slopes": slopes, "values": torch.cat([first, first + steps.cumsum(0)])}
 
 

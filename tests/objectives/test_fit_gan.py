@@ -1,0 +1,256 @@
+"""The adversarial pair: it learns, resumes to the bit whatever the data come from, and says what does not fit."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from pyro_gan import LogRatio, toys
+from pyro_gan.objectives import (
+    MMD,
+    Bernoulli,
+    FittedGAN,
+    GaussianKernel,
+    GradientPenalty,
+    Minimax,
+    Paired,
+    ReverseKL,
+    Wasserstein,
+    fit_gan,
+)
+from pyro_gan.training import NonFiniteLoss
+
+PRIOR = dist.Normal(torch.zeros(2), torch.ones(2)).to_event(1)
+STEPS = 12
+
+
+def data() -> Tensor:
+    return torch.tensor([3.0, -1.0]) + 0.5 * torch.randn(96, 2, generator=torch.Generator().manual_seed(0))
+
+
+def loader() -> DataLoader[Any]:
+    return DataLoader(TensorDataset(data(), torch.arange(96)), batch_size=20, shuffle=True)
+
+
+SOURCES: dict[str, Any] = {
+    "tensor": lambda: (data(), {"batch_size": 20}),
+    "shuffled loader": lambda: (loader(), {}),
+    "list": lambda: (list(data().split(20)), {}),
+}
+
+
+class Small(nn.Module):
+    """A generator with a buffer, which an average has to follow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.layers(z)
+
+
+def run(seed: int, source: Any = None, **options: Any) -> FittedGAN:
+    torch.manual_seed(seed)
+    generator, critic = Small(), toys.MLP([2, 8, 1])
+    source, sizes = SOURCES["tensor"]() if source is None else source
+    settings = {
+        "prior": PRIOR,
+        "objective": Bernoulli(),
+        "generator_optimizer": torch.optim.Adam(generator.parameters(), lr=0.01),
+        "critic_optimizer": torch.optim.Adam(critic.parameters(), lr=0.01),
+        "num_steps": STEPS,
+        "critic_steps": 2,
+        "averaging": 0.9,
+        "checkpoint_every": 3,
+        "progress": False,
+        **sizes,
+    }
+    return fit_gan(generator, critic, data=source, **(settings | options))
+
+
+def bits(gan: FittedGAN) -> list[Tensor]:
+    critic = [] if gan.critic is None else list(gan.critic.state_dict().values())
+    return [*gan.generator.state_dict().values(), *critic]
+
+
+def assert_equal_bits(a: FittedGAN, b: FittedGAN) -> None:
+    assert all(torch.equal(x, y) for x, y in zip(bits(a), bits(b), strict=True))
+
+
+def adam(network: nn.Module, lr: float = 2e-3) -> torch.optim.Adam:
+    return torch.optim.Adam(network.parameters(), lr=lr, betas=(0.5, 0.9))
+
+
+@pytest.mark.parametrize(
+    ("objective", "penalty"),
+    [
+        (Bernoulli(), None),
+        (Wasserstein(), GradientPenalty(1.0)),
+        (Paired(Bernoulli(), Minimax(ReverseKL())), None),
+    ],
+    ids=["bernoulli", "wgan-gp", "reverse KL"],
+)
+def test_the_pair_learns_where_the_data_are(objective, penalty) -> None:
+    generator, critic = nn.Linear(2, 2), toys.MLP([2, 32, 32, 1])
+    gan = fit_gan(
+        generator, critic, prior=PRIOR, data=data(), objective=objective, penalty=penalty, batch_size=64,
+        generator_optimizer=adam(generator, 5e-3), critic_optimizer=adam(critic, 5e-3), num_steps=1000, critic_steps=2,
+        averaging=0.99, progress=False,
+    )  # fmt: skip
+    with torch.no_grad():
+        x = gan.generator(PRIOR.sample((4000,)))
+    # Adversaries circle: near is within half of the data's spread.
+    assert (x.mean(0) - data().mean(0)).abs().max() < 0.25
+    assert 0.2 < float(x.std(0).mean()) < 1.0
+
+
+def test_a_loss_on_samples_needs_no_critic() -> None:
+    generator = nn.Linear(2, 2)
+    gan = fit_gan(
+        generator, None, prior=PRIOR, data=data(), objective=MMD(GaussianKernel([0.5, 1.0, 2.0, 4.0])),
+        generator_optimizer=adam(generator, 0.02), num_steps=600, batch_size=64, progress=False,
+    )  # fmt: skip
+    with torch.no_grad():
+        x = gan.generator(PRIOR.sample((4000,)))
+    assert gan.critic is None and (x.mean(0) - data().mean(0)).abs().max() < 0.2
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_resumed_run_has_the_bits_of_a_whole_one(source, seed, tmp_path) -> None:
+    path = tmp_path / "gan.pt"
+    whole = run(seed, SOURCES[source]())
+    run(seed, SOURCES[source](), checkpoint=path, num_steps=7)  # in the middle of an epoch
+    resumed = run(seed + 1, SOURCES[source](), checkpoint=path)
+    assert resumed.num_steps == STEPS
+    assert_equal_bits(resumed, whole)
+
+
+def test_a_killed_process_goes_on_from_its_checkpoint(seed, tmp_path) -> None:
+    path = tmp_path / "gan.pt"
+    command = [sys.executable, __file__, str(path), str(seed)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if int(line) == 8:
+                process.kill()
+                break
+    assert process.returncode == -signal.SIGKILL
+    kept = torch.load(path, weights_only=True)["progress"]["step"]
+    assert kept == 6
+    resumed = run(seed + 1, (loader(), {}), checkpoint=path)
+    assert_equal_bits(resumed, run(seed, (loader(), {})))
+
+
+def test_the_average_follows_at_its_pace() -> None:
+    plain, averaged = run(0, averaging=None), run(0, averaging=0.9)
+    assert any(not torch.equal(a, b) for a, b in zip(bits(plain), bits(averaged), strict=True))
+    assert all(not module.training for gan in (plain, averaged) for module in gan.generator.modules())
+    # With no memory it is the generator itself.
+    assert_equal_bits(run(0, averaging=0.0), plain)
+
+
+def test_the_critic_reads_as_a_log_ratio() -> None:
+    gan = run(0)
+    assert LogRatio(gan.critic, Bernoulli())(torch.randn(5, 2)).shape == (5,)
+
+
+def test_callback_hears_of_every_step_and_may_end_the_run() -> None:
+    heard: list[int] = []
+
+    def hear(step: int, losses: dict[str, float]) -> bool:
+        assert set(losses) == {"critic", "generator"}
+        heard.append(step)
+        return step == 5
+
+    assert run(0, callback=hear).num_steps == 5 and heard == [1, 2, 3, 4, 5]
+
+
+def test_batches_may_be_an_endless_iterator() -> None:
+    assert run(0, (itertools.cycle(data().split(20)), {})).num_steps == STEPS
+
+
+def test_nan_in_the_data_stops_the_run_and_names_the_step() -> None:
+    bad = data()
+    bad[:, 0] = torch.nan
+    with pytest.raises(NonFiniteLoss, match="'critic'.*step 1"):
+        run(0, (bad, {"batch_size": 20}))
+
+
+# Bad input.
+
+
+def three(batches: Iterable[Tensor]) -> Any:
+    return itertools.islice(batches, 3)
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (lambda: (three(data().split(20)), {}), "it ended after 3"),
+        (lambda: ([], {}), "iterable is empty"),
+        (lambda: (data(), {}), "batch_size"),
+        (lambda: (data()[0], {"batch_size": 4}), r"shape \(datum, \*event\)"),
+        (lambda: (loader(), {"batch_size": 4}), "no batch_size"),
+        (lambda: ([{"x": data()}], {}), "tensors, or sequences"),
+        (lambda: (torch.randn(50, 3), {"batch_size": 10}), r"real data's shape, \(10, 3\); got \(10, 2\)"),
+    ],
+)
+def test_bad_data_raise(source, words) -> None:
+    with pytest.raises(ValueError, match=words):
+        run(0, source())
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"objective": "bce"}, "Expected an objective"),
+        ({"critic_optimizer": None}, "critic_optimizer"),
+        ({"objective": MMD(GaussianKernel([1.0]))}, "no critic"),
+        ({"critic_steps": 0}, "critic_steps"),
+        ({"averaging": 1.0}, r"averaging in \[0, 1\)"),
+    ],
+)
+def test_bad_options_raise(options, words) -> None:
+    with pytest.raises(ValueError, match=words):
+        run(0, **options)
+
+
+def test_an_iterator_cannot_be_resumed(tmp_path) -> None:
+    with pytest.raises(ValueError, match="to resume from a checkpoint"):
+        run(0, (iter(data().split(20)), {}), checkpoint=tmp_path / "gan.pt")
+
+
+def test_a_checkpoint_of_another_call_is_refused(tmp_path) -> None:
+    path = tmp_path / "gan.pt"
+    run(0, checkpoint=path)
+    with pytest.raises(ValueError, match="averaging"):
+        run(0, checkpoint=path, averaging=None)
+    generator, critic = nn.Linear(2, 2), toys.MLP([2, 8, 1])
+    with pytest.raises(ValueError, match="does not fit"):
+        fit_gan(
+            generator, critic, prior=PRIOR, data=data(), objective=Bernoulli(), batch_size=4, num_steps=3,
+            generator_optimizer=adam(generator), critic_optimizer=adam(critic), checkpoint=path, progress=False,
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    run(
+        int(sys.argv[2]),
+        (loader(), {}),
+        checkpoint=Path(sys.argv[1]),
+        callback=lambda step, losses: print(step, flush=True),
+    )
