@@ -17,6 +17,7 @@ from pyro_gan._chunks import by_chunk
 from pyro_gan._frozen import check_eval, frozen_twin, rng_fork
 from pyro_gan._probe import ContextError, check_prior, probe
 from pyro_gan._typing import BoundedRatio, Critic, Generator, Params, left_shape
+from pyro_gan._unchecked import unchecked
 from pyro_gan.weights import WeightTail, weight_tail
 
 __all__ = ["LatentPosterior"]
@@ -156,11 +157,13 @@ class LatentPosterior(nn.Module):
     def log_prior(self, params: Params) -> Tensor:
         """Return the prior's log density in unconstrained space, `(*batch,)`."""
         unconstrained = self._value(params)
+        # A trajectory that overflows is a kernel's to reject, not an error of the prior's.
+        prior = unchecked(self.prior)
         if self._is_real:
-            return self.prior.log_prob(unconstrained)
+            return prior.log_prob(unconstrained)
         z = self._constrain(unconstrained)
         jacobian = self._constrain.log_abs_det_jacobian(unconstrained, z)
-        log_prob = self.prior.log_prob(z)
+        log_prob = prior.log_prob(z)
         return log_prob + jacobian.reshape(*log_prob.shape, -1).sum(-1)
 
     def log_weight(self, params: Params, **context: Tensor) -> Tensor:

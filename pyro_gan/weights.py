@@ -1,4 +1,4 @@
-"""What importance weights say about themselves: effective sample size, largest share, Pareto k, Pareto smoothing."""
+"""What importance weights say about themselves, Pareto smoothing, and systematic resampling by them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import warnings
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-__all__ = ["WeightTail", "smooth", "weight_tail"]
+__all__ = ["WeightTail", "smooth", "systematic", "weight_tail"]
 
 # With fewer, the upper fifth has under five weights, and no tail can be fitted to those.
 MIN_FOR_SMOOTHING = 25
@@ -105,6 +105,35 @@ def smooth(log_weights: Float[Tensor, " draw"]) -> tuple[Float[Tensor, " draw"],
     """
     smoothed, pareto_k = _smooth(_checked(log_weights))
     return smoothed.to(log_weights), pareto_k
+
+
+def systematic(log_weights: Float[Tensor, " draw"], num_outputs: int) -> Int[Tensor, " output"]:
+    """Resample: each draw is copied its share of the weight, rounded up or down, and on average exactly that.
+
+    Args:
+        log_weights: Log of one unnormalised weight a draw; -inf for none.
+        num_outputs: Copies in all.
+
+    Returns:
+        Indices of draws, `(output,)`, in random order, on the weights' device.
+
+    References:
+        Comparison of resampling schemes for particle filtering, R. Douc, O. Cappe and E. Moulines, 2005,
+        https://arxiv.org/abs/cs/0507025
+
+    Example:
+        >>> systematic(torch.tensor([0.5, 0.25, 0.25]).log(), 4).sort().values
+        tensor([0, 0, 1, 2])
+    """
+    # In single precision the running sum of millions of weights is off by as much as one of them. Not every
+    # accelerator has another; the CPU does.
+    cumulative = torch.softmax(log_weights.to("cpu", torch.float64), 0).cumsum(0)
+    points = (torch.arange(num_outputs) + torch.rand((), dtype=torch.float64)) / num_outputs
+    # A draw owns the points from the sum before it up to but without its own: one of no weight owns none.
+    chosen = torch.searchsorted(cumulative / cumulative[-1], points, right=True)
+    chosen = chosen.clamp(max=len(log_weights) - 1)
+    # Sorted by draw the copies of one lie side by side; whoever takes the first hundred should not get few.
+    return chosen[torch.randperm(num_outputs)].to(log_weights.device)
 
 
 def _checked(log_weights: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import pyro
@@ -336,3 +337,13 @@ def test_a_mixture_of_one_family_is_a_prior() -> None:
     gan = LatentPosterior(torch.nn.Identity(), lambda x: x.sum(-1), prior)
     z = torch.randn(5, 2)
     torch.testing.assert_close(gan.potential_fn({"z": z}), -prior.log_prob(z) - z.sum(-1))
+
+
+@pytest.mark.parametrize("law", [dist.Normal(0.0, 1.0), dist.Uniform(-1.0, 1.0)])
+@pytest.mark.parametrize("far", [math.nan, math.inf])
+def test_a_latent_that_overflowed_is_no_error(law, far: float) -> None:
+    prior = law.expand([2]).to_event(1)
+    gan = LatentPosterior(nn.Identity(), lambda x: -x.square().sum(-1), prior)
+    potential = gan.potential_fn({"z": torch.tensor([[far, 0.0], [0.1, 0.2]])})
+    # A chain at plus infinity of a bounded prior stands on its edge, where the Jacobian is 0.
+    assert not potential[0].isfinite() and potential[1].isfinite()

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyro_gan._typing import BatchedPotential, BoundedWeight
+from pyro_gan._typing import BoundedWeight
 from pyro_gan.independent._acceptance import Rule, budget_cut, drs_shift
 from pyro_gan.independent._draws import Draws, score
 from pyro_gan.independent.resampling import BLOCK_DRAWS
@@ -115,14 +115,14 @@ class RejectionSampler:
     draws and bring nothing.
 
     Args:
-        posterior: A model with a batched potential, such as `LatentPosterior`.
+        posterior: A `LatentPosterior`, or any other Pyro model, whose observations and factors are then the weight.
         gamma: Percentile, in [0, 100], of DRS's shift; the higher, the fewer are accepted.
         budget: Wanted mean acceptance, in (0, 1]; met up to the error of the pilot.
         log_bound: log M in nats, if you know a bound. It goes before the model's own.
         pilot_draws: Prior draws scored first and thrown away, where M, gamma or the budget needs them.
 
     Raises:
-        ValueError: if the model has no batched potential, both gamma and budget are given, or one is out of range.
+        ValueError: if the model is unfit, both gamma and budget are given, or one is out of range.
 
     References:
         Discriminator Rejection Sampling, S. Azadi et al., 2019, https://arxiv.org/abs/1810.06758;
@@ -143,18 +143,15 @@ class RejectionSampler:
 
     def __init__(
         self,
-        posterior: BatchedPotential,
+        posterior: Any,
         *,
         gamma: float | None = None,
         budget: float | None = None,
         log_bound: float | None = None,
         pilot_draws: int = 10_000,
     ) -> None:
-        if not isinstance(posterior, BatchedPotential):
-            raise ValueError(
-                "Expected a model that says what is prior and what is weight, such as LatentPosterior; got "
-                f"{posterior!r}."
-            )
+        if not callable(posterior):
+            raise ValueError(f"Expected a Pyro model, such as LatentPosterior; got {posterior!r}.")
         if gamma is not None and budget is not None:
             raise ValueError(
                 f"Expected gamma or budget, not both; got {gamma=} and {budget=}. Each is a rule of acceptance of "
@@ -177,11 +174,14 @@ class RejectionSampler:
         self.log_bound = log_bound
         self.pilot_draws = pilot_draws
 
-    def __call__(self, num_outputs: int, *, max_draws: int = 10_000_000, **context: Any) -> Rejections:
+    def __call__(
+        self, num_outputs: int, *args: Any, max_draws: int = 10_000_000, **context: Any
+    ) -> Rejections:
         """Draw from the prior until enough draws are accepted.
 
         Args:
             num_outputs: Outputs wanted.
+            *args: The model's arguments.
             max_draws: Prior draws, beyond the pilot, after which to give up.
             **context: The model's keyword arguments.
 
@@ -199,7 +199,7 @@ class RejectionSampler:
         for name, value in (("num_outputs", num_outputs), ("max_draws", max_draws)):
             if value < 1:
                 raise ValueError(f"Expected {name} of at least 1; got {value}.")
-        target = make_target(self.posterior, None, prototype=None, batched=True, context=context)
+        target = make_target(self.posterior, None, prototype=None, batched=True, context=context, args=args)
         claim, kind = self._claimed_bound()
         rule, claim, pilot, num_exceedances = self._pilot(target, claim)
         seen = [pilot[:BLOCK_DRAWS]]

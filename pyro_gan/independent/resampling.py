@@ -8,9 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyro_gan._typing import BatchedPotential
 from pyro_gan.target import make_target
-from pyro_gan.weights import WeightTail, smooth, weight_tail
+from pyro_gan.weights import WeightTail, smooth, systematic, weight_tail
 
 __all__ = ["ImportanceResampler", "ResamplingReport", "Resamples"]
 
@@ -56,11 +55,11 @@ class ImportanceResampler:
     weight, rounded up or down, and on average exactly that.
 
     Args:
-        posterior: A model with a batched potential, such as `LatentPosterior`.
+        posterior: A `LatentPosterior`, or any other Pyro model, whose observations and factors are then the weight.
         min_ess: Refuse to resample from fewer effective draws than this.
 
     Raises:
-        ValueError: if the model has no batched potential, or `min_ess` is under 1.
+        ValueError: if `min_ess` is under 1.
 
     References:
         Pareto Smoothed Importance Sampling, Vehtari et al., 2024, https://arxiv.org/abs/1507.02646;
@@ -74,36 +73,34 @@ class ImportanceResampler:
         torch.Size([100, 1])
     """
 
-    def __init__(self, posterior: BatchedPotential, *, min_ess: float = 100.0) -> None:
-        if not isinstance(posterior, BatchedPotential):
-            raise ValueError(
-                "Expected a model that says what is prior and what is weight, such as LatentPosterior; got "
-                f"{posterior!r}."
-            )
+    def __init__(self, posterior: Any, *, min_ess: float = 100.0) -> None:
+        if not callable(posterior):
+            raise ValueError(f"Expected a Pyro model, such as LatentPosterior; got {posterior!r}.")
         if not min_ess >= 1:  # NaN would refuse nothing
             raise ValueError(f"Expected min_ess of at least 1; got {min_ess}.")
         self.posterior = posterior
         self.min_ess = min_ess
 
-    def __call__(self, num_outputs: int, num_draws: int, **context: Any) -> Resamples:
+    def __call__(self, num_outputs: int, num_draws: int, *args: Any, **context: Any) -> Resamples:
         """Resample outputs from scored prior draws.
 
         Args:
             num_outputs: Outputs wanted.
             num_draws: Prior draws to score. Outputs beyond the effective sample size are mostly copies.
+            *args: The model's arguments.
             **context: The model's keyword arguments.
 
         Returns:
             Latents in random order, their log weights, and a report.
 
         Raises:
-            ValueError: if a number is not positive, a weight is NaN or infinite, or the effective sample size is under
-                `min_ess`.
+            ValueError: if the model is unfit, a number is not positive, a weight is NaN or infinite, or the effective
+                sample size is under `min_ess`.
         """
         for name, value in (("num_outputs", num_outputs), ("num_draws", num_draws)):
             if value < 1:
                 raise ValueError(f"Expected {name} of at least 1; got {value}.")
-        target = make_target(self.posterior, None, prototype=None, batched=True, context=context)
+        target = make_target(self.posterior, None, prototype=None, batched=True, context=context, args=args)
         latents, weights = [], []
         for start in range(0, num_draws, BLOCK_DRAWS):
             block = target.sample_prior(min(BLOCK_DRAWS, num_draws - start))
@@ -117,23 +114,10 @@ class ImportanceResampler:
                 f"{tail.largest_weight_share:.2g}, Pareto k {tail.pareto_k:.2f}). Draw more, cap or flatten the ratio, "
                 "or lower min_ess knowing that the outputs are copies of few."
             )
-        chosen = _systematic(smooth(log_weight)[0], num_outputs)
+        chosen = systematic(smooth(log_weight)[0], num_outputs)
         samples = {
             name: target.transforms[name].inv(value) if name in target.transforms else value
             for name, value in target.unpack(z[chosen]).items()
         }
         report = ResamplingReport(num_draws, num_outputs, int(chosen.unique().numel()), tail)
         return Resamples(samples, log_weight[chosen], report)
-
-
-def _systematic(log_weights: Float[Tensor, " draw"], num_outputs: int) -> Tensor:
-    """Return indices of draws, each copied its share of the weight rounded up or down, in random order."""
-    # In single precision the running sum of millions of weights is off by as much as one of them. Not every
-    # accelerator has another; the CPU does.
-    cumulative = torch.softmax(log_weights.to("cpu", torch.float64), 0).cumsum(0)
-    points = (torch.arange(num_outputs) + torch.rand((), dtype=torch.float64)) / num_outputs
-    # A draw owns the points from the sum before it up to but without its own: one of no weight owns none.
-    chosen = torch.searchsorted(cumulative / cumulative[-1], points, right=True)
-    chosen = chosen.clamp(max=len(log_weights) - 1)
-    # Sorted by draw the copies of one lie side by side; whoever takes the first hundred should not get few.
-    return chosen[torch.randperm(num_outputs)].to(log_weights.device)

@@ -18,19 +18,15 @@ from torch import Tensor
 
 from pyro_gan._frozen import rng_fork
 from pyro_gan._typing import Params, Tempered
+from pyro_gan.mcmc._proposal import IndependenceKernel
 from pyro_gan.mcmc.data_start import DataStart, Policy, check_policy, check_scores, settle, start_at_scores
-from pyro_gan.mcmc.kernel import BatchKernel
 from pyro_gan.mcmc.metropolis import Info, State, metropolis
 from pyro_gan.mcmc.start import find_start
-from pyro_gan.target import Target
 
-__all__ = ["IndependenceMH", "check_fits", "check_proposal"]
-
-#: Proposals scored in one go. They do not depend on the state, so a few chains can score many steps ahead.
-BLOCK_ROWS = 1000
+__all__ = ["IndependenceMH"]
 
 
-class IndependenceMH(BatchKernel):
+class IndependenceMH(IndependenceKernel):
     """The sampler of MH-GAN, in the latent space.
 
     With an exact ratio the stationary acceptance rate is `2 (1 - AUC)`, AUC being the critic's; a gap between the two
@@ -38,7 +34,7 @@ class IndependenceMH(BatchKernel):
     a chain at a latent of great weight stays there for a long time: watch the chains that never moved.
 
     Args:
-        model: A model with a batched potential, such as `LatentPosterior`.
+        model: A Pyro model with continuous latents, such as `LatentPosterior`.
         potential_fn: In place of a model; see `BatchKernel`. Needs `proposal`.
         num_chains: Number of chains, or None; see `BatchKernel`.
         proposal: Distribution to propose from in place of the prior, over all unconstrained sites raveled and joined in
@@ -87,14 +83,7 @@ class IndependenceMH(BatchKernel):
         policy: Policy = "continue",
         budget: int | None = None,
     ) -> None:
-        super().__init__(model, potential_fn, num_chains=num_chains)
-        if potential_fn is not None and proposal is None:
-            raise ValueError(
-                "Independence MH proposes from the prior, and a bare potential_fn does not say what that is. "
-                "Pass proposal=, or a model."
-            )
-        if proposal is not None:
-            check_proposal(proposal)
+        super().__init__(model, potential_fn, num_chains=num_chains, proposal=proposal)
         check_policy(policy, budget, has_scores=initial_log_ratio is not None)
         if initial_log_ratio is not None:
             check_scores(initial_log_ratio)
@@ -102,12 +91,10 @@ class IndependenceMH(BatchKernel):
                 raise ValueError(
                     "Expected initial_log_ratio or proposal=, not both: a log ratio is a weight over the prior."
                 )
-        self.proposal = proposal
         self.initial_log_ratio = initial_log_ratio
         self.policy = policy
         self.budget = budget
         self.data_start: DataStart | None = None
-        self._block: list[State] = []
         self._placed: Tensor | None = None
 
     @property
@@ -116,17 +103,8 @@ class IndependenceMH(BatchKernel):
         return super().placed if self._placed is None else self._placed
 
     def _prepare(self, num_chains: int) -> None:
-        self._block, self._placed, self.data_start = [], None, None
-        if self.proposal is not None:
-            check_fits(self.proposal, self.target)
-
-    def cleanup(self) -> None:
-        """Drop the state and the proposals scored ahead; diagnostics stay."""
-        super().cleanup()
-        self._block = []
-
-    def _sample_start(self, num_draws: int) -> Tensor:
-        return self._propose(num_draws)
+        super()._prepare(num_chains)
+        self._placed, self.data_start = None, None
 
     def _start(self, chains: int | None) -> State:
         if self.initial_log_ratio is not None:
@@ -166,31 +144,10 @@ class IndependenceMH(BatchKernel):
         assert state.log_weight is not None and known.log_weight is not None
         return state._replace(log_weight=torch.where(waiting, known.log_weight, state.log_weight))
 
-    def _evaluate(self, z: Float[Tensor, "chain dim"]) -> State:
-        if self.proposal is None:
-            log_weight = self.target.log_weight(z)
-            return State(z, -self.target.log_prior(z) - log_weight, None, log_weight)
-        potential = self.target.potential(z)
-        log_q = self.proposal.log_prob(z.reshape(-1, *self.proposal.event_shape))
-        return State(z, potential, None, -potential - log_q)
-
     def _transition(self, state: State) -> tuple[State, Info]:
-        if not self._block:
-            self._block = self._score_ahead(len(state.z))
-        proposal = self._block.pop()
+        proposal = self._next_proposals(len(state.z))
         assert proposal.log_weight is not None and state.log_weight is not None
         return metropolis(state, proposal, proposal.log_weight - state.log_weight)
-
-    def _propose(self, num_draws: int) -> Tensor:
-        if self.proposal is None:
-            return self.target.sample_prior(num_draws)
-        return self.proposal.sample((num_draws,)).reshape(num_draws, -1)
-
-    def _score_ahead(self, chains: int) -> list[State]:
-        steps = max(1, BLOCK_ROWS // chains)
-        ahead = self._evaluate(self._propose(steps * chains))
-        fields = [[None] * steps if field is None else field.split(chains) for field in ahead]
-        return [State(*step) for step in zip(*fields, strict=True)]
 
     def _end_warmup(self, state: State) -> State:
         if self.initial_log_ratio is None:
@@ -207,27 +164,3 @@ class IndependenceMH(BatchKernel):
         )
         self._moved, self._placed, self.data_start = settled.moved, settled.placed, settled.report
         return settled.state
-
-
-def check_proposal(proposal: torch.distributions.Distribution) -> None:
-    """Raise unless a distribution to propose from is one, of whole positions."""
-    if proposal.batch_shape:
-        raise ValueError(
-            f"Expected a proposal with batch_shape (); got {tuple(proposal.batch_shape)}. Independent coordinates "
-            "become one event with .to_event(1)."
-        )
-
-
-def check_fits(proposal: torch.distributions.Distribution, target: Target) -> None:
-    """Raise unless a distribution to propose from has the target's dimension, dtype and device."""
-    if proposal.event_shape.numel() != target.dim:
-        raise ValueError(
-            f"Expected a proposal over {target.dim} numbers; got event_shape {tuple(proposal.event_shape)}."
-        )
-    with rng_fork():
-        drawn = proposal.sample()
-    if drawn.dtype != target.dtype or drawn.device != target.device:
-        raise ValueError(
-            f"Expected a proposal of the model's dtype and device, {target.dtype} on {target.device}; got "
-            f"{drawn.dtype} on {drawn.device}."
-        )

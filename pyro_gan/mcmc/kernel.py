@@ -33,7 +33,7 @@ class BatchKernel(MCMCKernel):
     kernels without one.
 
     Args:
-        model: A model with a batched potential, such as `LatentPosterior`.
+        model: A Pyro model with continuous latents, such as `LatentPosterior`.
         potential_fn: In place of a model, minus a log density of unconstrained sites: `{site: (chain, *event)}` to
             `(chain,)`, or without `num_chains` `{site: (*event)}` to a scalar. Needs initial params.
         num_chains: Number of chains, or None.
@@ -92,8 +92,6 @@ class BatchKernel(MCMCKernel):
     @torch.no_grad()
     def setup(self, warmup_steps: int, *args: Any, **kwargs: Any) -> None:
         """Bind the model's arguments, find a starting point with a finite potential, forget earlier runs."""
-        if args:
-            raise ValueError(f"Expected the model's arguments as keywords; got {len(args)} positional.")
         if self.num_chains is not None and self._runner_chains is None:
             warnings.warn(
                 f"A kernel with num_chains={self.num_chains} looks like one chain with a wider event to this runner: "
@@ -106,7 +104,12 @@ class BatchKernel(MCMCKernel):
         if given is not None:
             prototype = {name: value[0] for name, value in given.items()} if chains is not None else given
         self._target = make_target(
-            self.model, self.potential_fn, prototype=prototype, batched=chains is not None, context=kwargs
+            self.model,
+            self.potential_fn,
+            prototype=prototype,
+            batched=chains is not None,
+            context=kwargs,
+            args=args,
         )
         self.transforms = self._target.transforms
         self._warmup_steps = warmup_steps
@@ -132,7 +135,7 @@ class BatchKernel(MCMCKernel):
         self._moved = self._moved | self._info.accepted
         if warming_up:
             if self._adaptive is not None:
-                self._adaptive.update(self._info.accept_prob)
+                self._adaptive.update(self._acceptance(self._info))
                 # Pyro's runner does not announce the end of warmup.
                 if self._step == self._warmup_steps:
                     self._adaptive.freeze()
@@ -252,6 +255,10 @@ class BatchKernel(MCMCKernel):
         """Do what is to be done once, between warmup and the first draw."""
         return state
 
+    def _acceptance(self, info: Info) -> Tensor:
+        """Return what the step size adapts to, a mean of the acceptance probabilities or all of them."""
+        return info.accept_prob
+
     def _reset_counts(self) -> None:
         self._step = 0
         self._info = None
@@ -271,7 +278,7 @@ class BatchKernel(MCMCKernel):
         return find_start(num_chains, self._sample_start, self._evaluate)
 
     def _sample_start(self, num_draws: int) -> Tensor:
-        return self.target.sample_prior(num_draws)
+        return self.target.sample_start(num_draws)
 
     def _batched(self, params: Params, batched: bool | None = None) -> Params:
         if batched is None:

@@ -34,7 +34,7 @@ class MALA(BatchKernel):
     separated modes, whatever their acceptance.
 
     Args:
-        model: A model with a batched potential, such as `LatentPosterior`.
+        model: A Pyro model with continuous latents, such as `LatentPosterior`.
         potential_fn: In place of a model; see `BatchKernel`.
         num_chains: Number of chains, or None; see `BatchKernel`.
         step_size: Initial step size, squared latent units.
@@ -87,7 +87,7 @@ class ULA(BatchKernel):
     all would be thrown far out. Every kept draw, and all of warmup without adaptation, is unadjusted.
 
     Args:
-        model: A model with a batched potential, such as `LatentPosterior`.
+        model: A Pyro model with continuous latents, such as `LatentPosterior`.
         potential_fn: In place of a model; see `BatchKernel`.
         num_chains: Number of chains, or None; see `BatchKernel`.
         step_size: Initial step size, squared latent units; see `MALA`.

@@ -52,7 +52,7 @@ class MetropolisHastings(BatchKernel):
     One that depends on past states, or is trained meanwhile, is not a Markov chain any more; do so during warmup.
 
     Args:
-        model: A model with a batched potential, such as `LatentPosterior`.
+        model: A Pyro model with continuous latents, such as `LatentPosterior`.
         potential_fn: In place of a model; see `BatchKernel`.
         num_chains: Number of chains, or None; see `BatchKernel`.
         proposal: An object with `propose(state) -> (z_new, log_q_ratio)`; see `Proposal`.

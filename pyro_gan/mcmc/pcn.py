@@ -21,7 +21,7 @@ from torch.distributions import Distribution, Independent, MultivariateNormal, N
 
 from pyro_gan._frozen import rng_fork
 from pyro_gan._typing import Params
-from pyro_gan.mcmc.independence import check_fits, check_proposal
+from pyro_gan.mcmc._proposal import check_fits, check_proposal
 from pyro_gan.mcmc.kernel import BatchKernel
 from pyro_gan.mcmc.metropolis import Info, State, metropolis
 from pyro_gan.mcmc.step_size import StepSize
@@ -50,7 +50,7 @@ class RandomWalk(BatchKernel):
     its step where the weight is mild, however many latents; with a gradient, `MALA` and `BatchHMC` go further.
 
     Args:
-        model: A model with a batched potential, such as `LatentPosterior`.
+        model: A Pyro model with continuous latents, such as `LatentPosterior`.
         potential_fn: In place of a model; see `BatchKernel`.
         num_chains: Number of chains, or None; see `BatchKernel`.
         step_size: Initial step size, the variance of the noise, squared latent units as in `MALA`.
@@ -99,7 +99,7 @@ class PCN(BatchKernel):
     a fresh draw, as in `IndependenceMH`; larger ones are taken for 4.
 
     Args:
-        model: A model with a batched potential, such as `LatentPosterior`.
+        model: A Pyro model with continuous latents, such as `LatentPosterior`.
         potential_fn: In place of a model; see `BatchKernel`. Needs `proposal`.
         num_chains: Number of chains, or None; see `BatchKernel`.
         proposal: The Gaussian to walk in, over all unconstrained sites raveled and joined, event shape `(dim,)` or the

@@ -42,6 +42,9 @@ class Script:
         self.blocks: list[int] = []
         self.count = 0
 
+    def __call__(self) -> None:
+        raise NotImplementedError
+
     def validate(self) -> None:
         # A run begins; its first draw is the target's, for the shape.
         self.blocks, self.count = [], -1
@@ -478,10 +481,27 @@ def test_numbers_that_are_not_positive_raise(value: int) -> None:
         RejectionSampler(shift())(10, max_draws=value)
 
 
-@pytest.mark.parametrize("model", [nn.Linear(1, 1), lambda: None, None])
-def test_a_model_that_does_not_say_what_is_prior_raises(model: Any) -> None:
-    with pytest.raises(ValueError, match="such as LatentPosterior; got"):
-        RejectionSampler(model)
+def test_no_model_raises() -> None:
+    with pytest.raises(ValueError, match="such as LatentPosterior; got None"):
+        RejectionSampler(None)
+
+
+def test_a_model_without_latents_raises() -> None:
+    with pytest.raises(ValueError, match="latent"):
+        RejectionSampler(lambda: None)(10)
+
+
+def test_any_pyro_model_will_do() -> None:
+    def model(y: torch.Tensor) -> None:
+        mean = pyro.sample("mean", dist.Normal(0.0, 1.0))
+        with pyro.plate("data", len(y)):
+            pyro.sample("y", dist.Normal(mean, 2.0), obs=y)
+
+    y = torch.tensor([1.0, 2.0, 0.5, 3.0])
+    means = RejectionSampler(model)(4000, y).samples["mean"]
+    # Conjugate: precision 1 + 4 / 4, mean sum(y) / 4 over it; independent outputs, or nearly so.
+    assert abs(float(means.mean()) - 0.8125) < 4.4 * (0.5 / len(means)) ** 0.5 * 1.3
+    assert abs(float(means.var()) - 0.5) < 4.4 * 0.5 * (2 / len(means)) ** 0.5 * 1.3
 
 
 @pytest.mark.parametrize("options", [{}, {"log_bound": 1.0}, {"gamma": 50}, {"budget": 0.5}])

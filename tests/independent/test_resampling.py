@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
+import pyro
 import pyro.distributions as dist
 import pytest
 import torch
@@ -37,6 +37,9 @@ class Table:
         self.transforms: dict[str, Any] = {}
         self.blocks: list[int] = []
         self.count = 0
+
+    def __call__(self) -> None:
+        raise NotImplementedError
 
     def validate(self) -> None:
         # A run begins; its first draw is the target's, for the shape.
@@ -249,10 +252,27 @@ def test_a_min_ess_that_is_nan_raises() -> None:
         ImportanceResampler(shift()[0], min_ess=math.nan)
 
 
-@pytest.mark.parametrize("model", [nn.Linear(1, 1), lambda: None, None])
-def test_a_model_that_does_not_say_what_is_prior_raises(model: Any) -> None:
-    with pytest.raises(ValueError, match="such as LatentPosterior; got"):
-        ImportanceResampler(model)
+def test_no_model_raises() -> None:
+    with pytest.raises(ValueError, match="such as LatentPosterior; got None"):
+        ImportanceResampler(None)
+
+
+def test_a_model_without_latents_raises() -> None:
+    with pytest.raises(ValueError, match="latent"):
+        ImportanceResampler(lambda: None)(10, 1000)
+
+
+def test_any_pyro_model_will_do() -> None:
+    def model(y: torch.Tensor) -> None:
+        mean = pyro.sample("mean", dist.Normal(0.0, 1.0))
+        with pyro.plate("data", len(y)):
+            pyro.sample("y", dist.Normal(mean, 2.0), obs=y)
+
+    y = torch.tensor([1.0, 2.0, 0.5, 3.0])
+    means = ImportanceResampler(model)(4000, 40_000, y).samples["mean"]
+    # Conjugate: precision 1 + 4 / 4, mean sum(y) / 4 over it; independent outputs, or nearly so.
+    assert abs(float(means.mean()) - 0.8125) < 4.4 * (0.5 / len(means)) ** 0.5 * 1.3
+    assert abs(float(means.var()) - 0.5) < 4.4 * 0.5 * (2 / len(means)) ** 0.5 * 1.3
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,15 @@ from torch import Tensor
 
 from pyro_gan import ImportanceResampler, LatentPosterior, VectorizedMCMC, toys
 from pyro_gan.mcmc import (
+    ISIR,
     MALA,
     PCN,
     ULA,
     BatchHMC,
     BatchKernel,
+    ChEES,
     IndependenceMH,
+    LocalGlobal,
     MetropolisHastings,
     RandomWalk,
 )
@@ -38,14 +41,26 @@ KERNELS: dict[str, Callable[..., BatchKernel]] = {
     "IndependenceMH": IndependenceMH,
     "MALA": MALA,
     "BatchHMC": lambda model, **kwargs: BatchHMC(model, num_steps=5, **kwargs),
+    "ChEES": ChEES,
     "RandomWalk": RandomWalk,
     "PCN": PCN,
     "MetropolisHastings": lambda model, **kwargs: MetropolisHastings(model, proposal=Drifting(), **kwargs),
+    "ISIR": lambda model, **kwargs: ISIR(model, num_particles=4, **kwargs),
+    "LocalGlobal": lambda model, **kwargs: LocalGlobal(
+        MALA(model), ISIR(model, num_particles=3), num_local=1, **kwargs
+    ),
 }
 # Enough independent chains and steps for the standard deviation's own error to be below .3 %.
 NUM_CHAINS, WARMUP, MAX_RELATIVE_SE = 2000, 150, 0.003
 # Its draws are more alike, and cheaper.
-NUM_SAMPLES = {name: 500 for name in KERNELS} | {"IndependenceMH": 300, "MALA": 150, "BatchHMC": 150}
+NUM_SAMPLES = {name: 500 for name in KERNELS} | {
+    "IndependenceMH": 300,
+    "ISIR": 150,
+    "LocalGlobal": 150,
+    "MALA": 150,
+    "BatchHMC": 150,
+    "ChEES": 150,
+}
 
 
 def affine() -> tuple[LatentPosterior, toys.Toy]:

@@ -14,12 +14,15 @@ from torch import Tensor
 
 from pyro_gan import LatentPosterior, VectorizedMCMC
 from pyro_gan.mcmc import (
+    ISIR,
     MALA,
     PCN,
     ULA,
     BatchHMC,
     BatchKernel,
+    ChEES,
     IndependenceMH,
+    LocalGlobal,
     MetropolisHastings,
     RandomWalk,
 )
@@ -41,6 +44,10 @@ KERNELS: dict[str, Callable[..., BatchKernel]] = {
         for size in (0.03, 0.15, 0.4)
     },
     **{
+        f"ChEES {size}": lambda model, size=size: ChEES(model, step_size=size, trajectory_length=6 * size)
+        for size in (0.03, 0.15, 0.4)
+    },
+    **{
         f"RandomWalk {size}": lambda model, size=size: RandomWalk(model, step_size=size)
         for size in (0.1, 1.0, 5.0)
     },
@@ -50,6 +57,25 @@ KERNELS: dict[str, Callable[..., BatchKernel]] = {
         for size in (0.2, 1.5, 10.0)
     },
     "MetropolisHastings": lambda model: MetropolisHastings(model, proposal=Drifting()),
+    "ISIR 2": lambda model: ISIR(model, num_particles=2),
+    "ISIR 10": ISIR,
+    "ISIR, another proposal": lambda model: ISIR(model, num_particles=4, proposal=walk_in(model)),
+    **{
+        f"LocalGlobal, MALA {size}": lambda model, size=size: LocalGlobal(
+            MALA(model, step_size=size), ISIR(model), num_local=2
+        )
+        for size in (0.05, 0.4, 1.5)
+    },
+    "LocalGlobal, BatchHMC": lambda model: LocalGlobal(
+        BatchHMC(model, step_size=0.15, num_steps=3), IndependenceMH(model), num_local=1, num_global=2
+    ),
+    "LocalGlobal, PCN": lambda model: LocalGlobal(
+        PCN(model, step_size=1.5, proposal=walk_in(model)),
+        ISIR(model, num_particles=3, proposal=walk_in(model)),
+    ),
+    "LocalGlobal, RandomWalk": lambda model: LocalGlobal(
+        RandomWalk(model, step_size=1.0), IndependenceMH(model)
+    ),
 }
 
 
@@ -96,6 +122,30 @@ class StaleGradient(MALA):
         return super()._transition(state._replace(grad=state.grad.roll(1, 0)))
 
 
+class StaleAfterJump(LocalGlobal):
+    """A jump after which the gradient of the old place is still believed."""
+
+    def _arrive(self, state: State, z: Tensor, jumped: Tensor) -> State:
+        return super()._arrive(state, z, jumped)._replace(grad=state.grad)
+
+
+class StaleWeight(LocalGlobal):
+    """Jumps that compare with the weight of a place that local moves have left."""
+
+    def _transition(self, state: State) -> tuple[State, Info]:
+        known = self.global_kernel.weigh(state.z, state.potential)
+        state, _ = self.local_kernel._transition(state)
+        place, info = self.global_kernel._transition(known._replace(z=state.z, potential=state.potential))
+        return self._arrive(state, place.z, info.accepted), info
+
+
+class NoOldParticle(ISIR):
+    """Importance resampling among the fresh draws alone, taken for a Markov chain."""
+
+    def _transition(self, state: State) -> tuple[State, Info]:
+        return super()._transition(state._replace(log_weight=torch.full_like(state.log_weight, -1e9)))
+
+
 class NoGaussianRatio(PCN):
     """pCN that takes its Gaussian for the prior, which it is not."""
 
@@ -108,9 +158,21 @@ FLAWED: dict[str, Callable[..., BatchKernel]] = {
     "NoWeightRatio": NoWeightRatio,
     "NoKineticEnergy": lambda model: NoKineticEnergy(model, step_size=0.15),
     "StaleGradient": lambda model: StaleGradient(model, step_size=0.4),
+    "NoOldParticle": lambda model: NoOldParticle(model, num_particles=3),
     "NoGaussianRatio": lambda model: NoGaussianRatio(model, step_size=1.5, proposal=walk_in(model)),
     "Unbalanced": lambda model: MetropolisHastings(model, proposal=Unbalanced()),
     "ULA": lambda model: ULA(model, step_size=0.4),
+}
+
+# What each part does alone is right; the error is between them.
+FLAWED_MIXTURES: dict[str, Callable[..., BatchKernel]] = {
+    **{
+        f"StaleAfterJump {size}": lambda model, size=size: StaleAfterJump(
+            MALA(model, step_size=size), ISIR(model), num_local=1
+        )
+        for size in (0.1, 0.2, 0.4)
+    },
+    "StaleWeight": lambda model: StaleWeight(BatchHMC(model, step_size=0.15), IndependenceMH(model)),
 }
 
 
@@ -146,6 +208,13 @@ def test_a_flawed_kernel_is_found(kernel: str) -> None:
     law = TARGETS["banana"]()
     after = one_step(FLAWED[kernel](model_of(law)), law.sample(5 * NUM_CHAINS))
     assert_different(after, law.sample(5 * NUM_CHAINS), kernel)
+
+
+@pytest.mark.parametrize("kernel", FLAWED_MIXTURES)
+def test_a_flawed_mixture_is_found(kernel: str) -> None:
+    law = TARGETS["affine posterior"]()
+    after = one_step(FLAWED_MIXTURES[kernel](model_of(law)), law.sample(2 * NUM_CHAINS))
+    assert_different(after, law.sample(2 * NUM_CHAINS), kernel)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

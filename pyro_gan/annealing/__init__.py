@@ -1,0 +1,22 @@
+"""From the prior to the target by a ladder of temperatures: annealed importance sampling and sequential Monte Carlo."""
+
+from pyro_gan.annealing.ais import AIS, Annealed, anneal, tune
+from pyro_gan.annealing.ladder import geometric, linear, next_beta, sigmoid
+from pyro_gan.annealing.mover import Schedule
+from pyro_gan.annealing.normaliser import LogNormaliser, log_normaliser
+from pyro_gan.annealing.smc import SMC
+
+__all__ = [
+    "AIS",
+    "SMC",
+    "Annealed",
+    "LogNormaliser",
+    "Schedule",
+    "anneal",
+    "geometric",
+    "linear",
+    "log_normaliser",
+    "next_beta",
+    "sigmoid",
+    "tune",
+]

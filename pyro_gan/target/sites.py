@@ -1,0 +1,205 @@
+"""The latent sites of a Pyro model: found by running it twice, and refused where they cannot be sampled as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pyro
+import pyro.poutine as poutine
+import torch
+from pyro.distributions import Delta, MaskedDistribution
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor
+from torch.distributions import biject_to
+from torch.distributions.transforms import Transform
+
+__all__ = ["LatentSites", "find_sites", "is_deterministic"]
+
+Model = Callable[..., Any]
+
+
+class LatentSites(NamedTuple):
+    """What there is to sample in a model.
+
+    Attributes:
+        draws: Two prior draws, constrained, `{site: (*event)}`; the event has the batch dimensions of plates.
+        transforms: Constrained to unconstrained.
+        num_batch_dims: Most batch dimensions of any site: a plate further left meets none of them.
+        num_numbers: What all sites hold together, observed ones too.
+    """
+
+    draws: list[dict[str, Tensor]]
+    transforms: dict[str, Transform]
+    num_batch_dims: int
+    num_numbers: int
+
+
+def find_sites(model: Model, args: tuple[Any, ...], kwargs: dict[str, Any]) -> LatentSites:
+    """Run a model and return its latent sites.
+
+    Args:
+        model: A Pyro model.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+
+    Raises:
+        ValueError: if there is no latent site; if one is discrete, masked, random in its support or of another dtype or
+            device; if a plate subsamples at random; if sites come and go.
+    """
+    try:
+        traces = [poutine.trace(model).get_trace(*args, **kwargs) for _ in range(2)]
+    except NotImplementedError as error:
+        said = str(error).split("\n")[0]
+        raise ValueError(
+            f"Expected a model that can be run as it is, to find its sites; got: {said}. An improper prior cannot be "
+            "sampled: put a wide proper one in its place."
+        ) from error
+    found = [_latents(trace) for trace in traces]
+    shapes = [{name: site["value"].shape for name, site in sites.items()} for sites in found]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"The model's latent sites change from run to run: {_listed(shapes[0])}, then {_listed(shapes[1])}. Chains "
+            "in a batch share one set of sites: let no site's presence or shape hang on chance."
+        )
+    if not found[0]:
+        raise ValueError("Expected a model with a latent site, pyro.sample without obs=; got none to sample.")
+    draws = [{name: site["value"].detach() for name, site in sorted(sites.items())} for sites in found]
+    transforms = [
+        {name: _transform(name, site["fn"]) for name, site in sorted(sites.items())} for sites in found
+    ]
+    _check_supports(transforms, draws[1])
+    _check_one_kind(draws[0])
+    _check_observed(traces[0])
+    every: list[Any] = [
+        site for site in traces[0].nodes.values() if site["type"] == "sample" and not site_is_subsample(site)
+    ]
+    return LatentSites(
+        draws,
+        transforms[0],
+        num_batch_dims=max(len(site["fn"].batch_shape) for site in every),
+        num_numbers=sum(torch.as_tensor(site["value"]).numel() for site in every),
+    )
+
+
+def is_deterministic(site: Any) -> bool:
+    """Whether a site only gives a value a name: a plate's indices or `pyro.deterministic`."""
+    return site_is_subsample(site) or bool(site["infer"].get("_deterministic"))
+
+
+def _latents(trace: poutine.Trace) -> dict[str, Any]:
+    latents: dict[str, Any] = {}
+    for name, site in trace.nodes.items():
+        if site["type"] != "sample":
+            continue
+        if site_is_subsample(site):
+            _check_whole(name, site["fn"])
+        elif not site["is_observed"]:
+            _check_continuous(name, site["fn"])
+            _check_unknown(name, site["fn"])
+            _check_unmasked(name, site)
+            latents[name] = site
+    return latents
+
+
+def _check_observed(trace: poutine.Trace) -> None:
+    # Sampling asks for densities with all checks off, so this is the place to find data that their law cannot give.
+    with pyro.validation_enabled(True):
+        for name, site in trace.nodes.items():
+            if (
+                site["type"] != "sample"
+                or is_deterministic(site)
+                or not site["is_observed"]
+                or site["mask"] is not None
+            ):
+                continue
+            fn: Any = site["fn"]
+            try:
+                fn.log_prob(site["value"])
+            except ValueError as error:
+                raise ValueError(
+                    f"What is observed at the site {name!r} does not fit its law: {error}"
+                ) from error
+
+
+def _check_whole(name: str, plate: Any) -> None:
+    if plate.subsample_size is not None and plate.subsample_size < plate.size:
+        raise ValueError(
+            f"The plate {name!r} draws {plate.subsample_size} of {plate.size} rows at random, anew at every call: the "
+            "potential would be random. Leave subsample_size out, or pass the rows themselves as subsample=."
+        )
+
+
+def _check_continuous(name: str, fn: Any) -> None:
+    if fn.has_enumerate_support or getattr(fn.support, "is_discrete", False):
+        raise ValueError(
+            f"The latent site {name!r} is discrete ({type(fn).__name__}): it has no gradient, and Pyro's enumeration "
+            "does not run under torch.func.vmap. Sum it out in the model (a mixture is a dist.MixtureSameFamily), or "
+            "run pyro.infer.NUTS, which enumerates, under pyro.infer.MCMC."
+        )
+
+
+def _check_unknown(name: str, fn: Any) -> None:
+    while isinstance(fn, torch.distributions.Independent | MaskedDistribution):
+        fn = fn.base_dist
+    if isinstance(fn, Delta):
+        raise ValueError(
+            f"The latent site {name!r} is a Delta, which leaves nothing to sample: chains could not move. Name "
+            "a computed value by pyro.deterministic."
+        )
+
+
+def _check_unmasked(name: str, site: Any) -> None:
+    mask, fn = site["mask"], site["fn"]
+    while isinstance(fn, torch.distributions.Independent) or hasattr(fn, "base_dist"):
+        if isinstance(fn, MaskedDistribution):
+            mask = fn._mask
+        fn = fn.base_dist
+    if mask is None or mask is True or (isinstance(mask, Tensor) and bool(mask.all())):
+        return
+    raise ValueError(
+        f"The latent site {name!r} is masked: where it is, its density is flat and nothing keeps a chain from drifting "
+        "off. Make what is missing a latent site of its own, without a mask."
+    )
+
+
+def _transform(name: str, fn: Any) -> Transform:
+    try:
+        support = fn.support
+        # A mixture's support is that of its components, under a name of its own that torch will not transform.
+        if type(support).__name__ == "MixtureSameFamilyConstraint":
+            support = support.base_constraint
+        transform: Transform = biject_to(support).inv
+    except NotImplementedError as error:
+        raise ValueError(
+            f"The latent site {name!r} ({type(fn).__name__}) has a support that torch cannot map to the reals: {error} "
+            "Sample an unconstrained site, and map it in the model."
+        ) from error
+    return transform
+
+
+def _check_supports(transforms: list[dict[str, Transform]], draw: dict[str, Tensor]) -> None:
+    first, second = transforms
+    for name, value in draw.items():
+        there_and_back = first[name].inv(second[name](value))
+        if not torch.allclose(there_and_back, value, rtol=1e-3, atol=1e-5):
+            raise ValueError(
+                f"The support of the latent site {name!r} moves with the other latents, so one fixed transform does "
+                "not fit it. Sample it on a fixed interval and stretch it in the model: "
+                "width * pyro.sample(name, dist.Uniform(0., 1.))."
+            )
+
+
+def _check_one_kind(draw: dict[str, Tensor]) -> None:
+    kinds = {name: (value.dtype, str(value.device)) for name, value in draw.items()}
+    if len(set(kinds.values())) > 1:
+        raise ValueError(
+            f"Expected all latent sites of one dtype, on one device; got {_listed(kinds)}. Build the priors' "
+            "parameters in one dtype."
+        )
+
+
+def _listed(values: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{name} {tuple(value) if isinstance(value, torch.Size) else value}" for name, value in values.items()
+    )
