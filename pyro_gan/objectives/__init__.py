@@ -13,12 +13,14 @@ from pyro_gan.objectives.divergences import (
     SquaredHellinger,
     TotalVariation,
 )
+from pyro_gan.objectives.entropic import EntropicTransport
 from pyro_gan.objectives.fit import FittedGAN, fit_gan
 from pyro_gan.objectives.generators import Minimax, Paired
 from pyro_gan.objectives.ipm import Wasserstein
 from pyro_gan.objectives.margins import Hinge, Misclassification
 from pyro_gan.objectives.penalties import DRAGAN, R1, GradientPenalty, batch_noise, clip_weights
 from pyro_gan.objectives.scoring import Bernoulli, Brier, Exponential, LeastSquares, Spherical
+from pyro_gan.objectives.transport import FittedTransport, fit_transport
 from pyro_gan.objectives.two_sample import MMD, GaussianKernel, MomentMatching, RationalQuadraticKernel
 from pyro_gan.objectives.up_to_constant import Normalised
 
@@ -35,8 +37,10 @@ __all__ = [
     "Bernoulli",
     "Brier",
     "DonskerVaradhan",
+    "EntropicTransport",
     "Exponential",
     "FittedGAN",
+    "FittedTransport",
     "GaussianKernel",
     "GradientPenalty",
     "Hinge",
@@ -62,4 +66,5 @@ __all__ = [
     "batch_noise",
     "clip_weights",
     "fit_gan",
+    "fit_transport",
 ]

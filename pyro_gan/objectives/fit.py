@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from pyro_gan._scores import critic_scores
 from pyro_gan.objectives._batches import Batches
 from pyro_gan.objectives.base import Objective, Penalty, TwoSampleLoss
+from pyro_gan.objectives.entropic import EntropicTransport
 from pyro_gan.training import Player, train
 
 __all__ = ["FittedGAN", "fit_gan"]
@@ -40,7 +41,7 @@ def fit_gan(
     *,
     prior: TorchDistribution,
     data: Tensor | Iterable[Any],
-    objective: Objective | TwoSampleLoss,
+    objective: Objective | TwoSampleLoss | EntropicTransport,
     generator_optimizer: Optimizer,
     critic_optimizer: Optimizer | None = None,
     num_steps: int,
@@ -66,7 +67,8 @@ def fit_gan(
         prior: The latents' law: `batch_shape ()`.
         data: All data, `(datum, *event)`, or an iterable of batches that can be iterated again; a batch is a tensor or
             a sequence that begins with one.
-        objective: What critic and generator minimise; `Paired` gives each its own.
+        objective: What critic and generator minimise; `Paired` gives each its own. `EntropicTransport` sees the data
+            beside the critic, which has two outputs a row in its dual form.
         generator_optimizer: Of the generator's parameters.
         critic_optimizer: Of the critic's.
         num_steps: Steps in all, those before a resume included.
@@ -129,10 +131,13 @@ def fit_gan(
         return generated
 
     def critic_loss(real: Tensor) -> Tensor:
-        assert critic is not None and isinstance(objective, Objective)
+        assert critic is not None and not isinstance(objective, TwoSampleLoss)
         with torch.no_grad():
             generated = generate(real)
-        loss = objective.critic_loss(critic_scores(critic, real), critic_scores(critic, generated))
+        if isinstance(objective, EntropicTransport):
+            loss = objective.critic_loss(critic, real, generated)
+        else:
+            loss = objective.critic_loss(critic_scores(critic, real), critic_scores(critic, generated))
         return loss if penalty is None else loss + penalty(critic, real, generated)
 
     def generator_loss(real: Tensor) -> Tensor:
@@ -140,6 +145,8 @@ def fit_gan(
         if isinstance(objective, TwoSampleLoss):
             return objective(real, generated)
         assert critic is not None
+        if isinstance(objective, EntropicTransport):
+            return objective.generator_loss(critic, real, generated)
         scores = critic_scores(critic, generated)
         return objective.generator_loss(scores.new_zeros(0), scores)
 
@@ -192,13 +199,13 @@ class _Memory:
 
 def _check_pair(
     critic: nn.Module | None,
-    objective: Objective | TwoSampleLoss,
+    objective: Objective | TwoSampleLoss | EntropicTransport,
     critic_optimizer: Optimizer | None,
     penalty: Penalty | None,
     critic_steps: int,
     averaging: float | None,
 ) -> None:
-    if not isinstance(objective, Objective | TwoSampleLoss):
+    if not isinstance(objective, Objective | TwoSampleLoss | EntropicTransport):
         raise ValueError(
             f"Expected an objective or a loss on samples, such as Bernoulli(); got {objective!r}."
         )

@@ -141,7 +141,8 @@ def test_a_resumed_run_has_the_bits_of_a_whole_one(source, seed, tmp_path) -> No
 def test_a_killed_process_goes_on_from_its_checkpoint(seed, tmp_path) -> None:
     path = tmp_path / "gan.pt"
     command = [sys.executable, __file__, str(path), str(seed)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    # Equal bits need as many threads as this process has, one.
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
         for line in process.stdout:
