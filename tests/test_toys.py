@@ -13,7 +13,9 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from pyro_gan import toys
+from pyro_gan import LatentPosterior, LogRatio, toys
+from pyro_gan.evaluate import mode_report
+from pyro_gan.objectives import Bernoulli, GradientPenalty, fit_gan
 from tests.statistics import (
     assert_close_in_se,
     assert_follows,
@@ -28,6 +30,7 @@ TOYS = {
     "shift": lambda: toys.gaussian_shift(0.8),
     "grid": toys.grid,
     "roll": toys.swiss_roll,
+    "missing": lambda: toys.missing_mode(share=0.03),
 }
 
 
@@ -213,6 +216,94 @@ def test_roll_generator_leaves_the_curve_and_its_weights_hang_on_the_seed_alone(
     assert not torch.allclose(toy.log_ratio(x), toys.swiss_roll(seed=1).log_ratio(x), atol=0.1)
 
 
+def test_25_gaussians_are_the_grid_that_papers_train_on() -> None:
+    law = toys.gaussians25()
+    x = law.sample((50_000,))
+    report = mode_report(x, law.means, sd=0.05 / 2.828)
+    assert report.num_modes == 25 and report.high_quality > 0.998
+    assert report.mode_sd == pytest.approx(0.05 / 2.828, rel=0.02)
+    assert_mean(x, 0.0)
+    # The variance of an axis's five means, 8, and that of a mode.
+    assert_sd(x, math.sqrt(8 + 0.05**2) / 2.828)
+    assert float(law.log_prob(law.means).std()) < 1e-4
+
+
+def test_ring_has_its_modes_on_the_circle() -> None:
+    law = toys.ring(6, radius=3.0, sd=0.1, dtype=torch.float64)
+    x = law.sample((30_000,))
+    assert x.dtype == torch.float64
+    torch.testing.assert_close(law.means.norm(dim=-1), torch.full((6,), 3.0, dtype=torch.float64))
+    gaps = torch.pdist(law.means)
+    assert float(gaps.min()) == pytest.approx(3.0)  # the sides of a hexagon
+    report = mode_report(x, law.means, sd=0.1)
+    assert report.num_modes == 6 and report.high_quality > 0.998
+    share = 1 / 6
+    assert_close_in_se(
+        report.counts[:-1] / len(x), share, math.sqrt(share * (1 - share) / len(x)), "share of a mode"
+    )
+    assert report.mode_sd == pytest.approx(0.1, rel=0.02)
+
+
+def test_missing_mode_has_the_share_it_is_given() -> None:
+    toy = toys.missing_mode(share=0.1, dtype=torch.float64)
+    x = toy.prior.sample((50_000,))
+    near = ((x - 3).abs() < 1).double()
+    assert_close_in_se(near.mean(), 0.1, math.sqrt(0.1 * 0.9 / len(x)), "share")
+    points = torch.tensor([[-3.0], [-1.0], [1.0], [3.0]], dtype=torch.float64)
+    expected = torch.tensor([0.25 / 0.3] * 3 + [2.5], dtype=torch.float64).log()
+    torch.testing.assert_close(toy.log_ratio(points), expected, atol=1e-6, rtol=0)
+
+
+def test_what_a_generator_never_makes_no_weight_brings_back() -> None:
+    toy = toys.missing_mode()
+    x = toy.prior.sample((50_000,))
+    log_ratio = toy.log_ratio(x)
+    assert float(x.max()) < 2.7
+    # Exact at each of its points, and yet a quarter of the mass is where it makes none.
+    assert float(log_ratio.exp().mean()) == pytest.approx(0.75, abs=0.02)
+    assert float(toy.log_ratio(torch.tensor([[3.0]]))) == pytest.approx(32 + math.log(0.75), abs=1e-3)
+
+
+@pytest.mark.parametrize("size", [8, 28])
+def test_convolutions_map_latents_to_images_and_images_to_scores(size: int) -> None:
+    generator = toys.conv_generator(5, size=size, channels=3, width=4)
+    critic = toys.conv_critic(size=size, channels=3, width=4)
+    images = generator(torch.randn(6, 5))
+    assert images.shape == (6, 3, size, size) and float(images.detach().abs().max()) <= 1
+    scores = critic(images)
+    assert scores.shape == (6, 1)
+    # No row of the critic sees another, in training mode either.
+    assert critic.training
+    torch.testing.assert_close(critic(images[:2]), scores[:2])
+    # Every pixel moves the score: no border is left out.
+    x = torch.rand_like(images).requires_grad_()
+    (slope,) = torch.autograd.grad(critic(x).sum(), x)
+    assert bool((slope != 0).all())
+
+
+def test_convolutions_train_as_a_pair_and_become_a_prior() -> None:
+    generator, critic = toys.conv_generator(4, size=8, width=4), toys.conv_critic(size=8, width=4)
+    before = [p.clone() for p in (*generator.parameters(), *critic.parameters())]
+    prior = dist.Normal(torch.zeros(4), torch.ones(4)).to_event(1)
+    fit_gan(
+        generator,
+        critic,
+        prior=prior,
+        data=toys.digits().images,
+        objective=Bernoulli(),
+        penalty=GradientPenalty(),
+        generator_optimizer=torch.optim.Adam(generator.parameters(), lr=1e-2),
+        critic_optimizer=torch.optim.Adam(critic.parameters(), lr=1e-2),
+        num_steps=2,
+        batch_size=16,
+        progress=False,
+    )
+    after = (*generator.parameters(), *critic.parameters())
+    assert all(bool((a != b).any()) for a, b in zip(after, before, strict=True))
+    gan = LatentPosterior(generator, LogRatio(critic, Bernoulli()), prior)
+    assert gan.decode(prior.sample((3,))).shape == (3, 1, 8, 8)
+
+
 def test_digits_are_scaled_and_labelled() -> None:
     images, labels = toys.digits()
     assert images.shape == (1797, 1, 8, 8) and images.dtype == torch.float32
@@ -247,6 +338,12 @@ def test_mlp_has_activations_between_layers_only() -> None:
         (lambda: toys.gaussian_shift(0.4), "AUC in"),
         (lambda: toys.GridMixture(torch.zeros(2), torch.ones(2, 2), scale=1.0), "sum 1"),
         (lambda: toys.MLP([3]), "output size"),
+        (lambda: toys.missing_mode(1.0), r"share in \[0, 1\)"),
+        (lambda: toys.ring(0), "at least one mode"),
+        (lambda: toys.ring(sd=0.0), "positive radius and sd"),
+        (lambda: toys.conv_generator(4, size=30), "multiple of 4; got 30"),
+        (lambda: toys.conv_generator(0, size=8), "latent_dim of at least 1"),
+        (lambda: toys.conv_critic(size=8, width=0), "width of at least 1"),
         (lambda: toys.roll_distance(torch.zeros(2)), r"shape \(draw, 2\)"),
         (lambda: toys.roll_distance(torch.full((3, 2), torch.nan)), "3 of 3"),
     ],

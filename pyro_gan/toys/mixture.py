@@ -1,4 +1,4 @@
-"""The exact grid of 25 Gaussians: a flawed generator and its data, both with a density."""
+"""Grids of 25 Gaussians: the law that papers train on, and a flawed generator beside its data, with densities."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.distributions import constraints
 
 from pyro_gan.toys.base import DensityRatio, Toy, draw
 
-__all__ = ["GridMixture", "grid"]
+__all__ = ["GridMixture", "gaussians25", "grid"]
 
 
 class GridMixture(TorchDistribution):
@@ -109,3 +109,28 @@ def grid(*, seed: int = 0, dtype: torch.dtype | None = None, device: Any = None)
     )
     data = GridMixture(axis, torch.full_like(generated.weights, 1 / 25), scale=0.05)
     return Toy(nn.Identity(), DensityRatio(data, generated), generated, partial(draw, data), data)
+
+
+def gaussians25(*, dtype: torch.dtype | None = None, device: Any = None) -> GridMixture:
+    """Return the law of the 25 Gaussians that papers train GANs on: means {-4, ..., 4}^2, sd .05, all over 2.828.
+
+    That is how the authors of WGAN-GP published it; a mode is half as wide, for its distance from the next, as one of
+    `grid`. It is data to train on, and has no generator: `law.sample((n,))` draws it, and
+    `mode_report(x, law.means, sd=law.scale)` judges samples of it.
+
+    Args:
+        dtype: Of all tensors; torch's default if None.
+        device: Of all tensors.
+
+    Returns:
+        The law, with `event_shape (2,)`.
+
+    References:
+        Improved Training of Wasserstein GANs, I. Gulrajani et al., 2017, https://arxiv.org/abs/1704.00028
+
+    Example:
+        >>> gaussians25().sample((5,)).shape
+        torch.Size([5, 2])
+    """
+    axis = torch.linspace(-4, 4, 5, dtype=dtype, device=device) / 2.828
+    return GridMixture(axis, torch.full((5, 5), 1 / 25).to(axis), scale=0.05 / 2.828)

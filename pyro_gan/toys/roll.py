@@ -6,14 +6,13 @@ import math
 from functools import partial
 from typing import Any
 
-import pyro.distributions as dist
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributions import constraints
 from torch.nn.functional import pad
 
 from pyro_gan.toys.base import DensityRatio, Toy, draw
+from pyro_gan.toys.normals import normal_mixture
 
 __all__ = ["roll_distance", "swiss_roll"]
 
@@ -51,7 +50,7 @@ def swiss_roll(*, seed: int = 0, dtype: torch.dtype | None = None, device: Any =
         device: Of all tensors.
 
     Returns:
-        The toy; its `prior` and `posterior` (the data's law) are both a `MixtureSameFamily` of normals. `roll_distance`
+        The toy; its `prior` and `posterior` (the data's law) are both a `NormalMixture`. `roll_distance`
         judges samples of it.
 
     References:
@@ -64,7 +63,8 @@ def swiss_roll(*, seed: int = 0, dtype: torch.dtype | None = None, device: Any =
         torch.Size([100])
     """
     share, points = _along_curve(SPACING * DATA_SD)
-    data = _mixture(torch.zeros_like(share), points, torch.full_like(share, DATA_SD), dtype, device)
+    like = torch.zeros((), dtype=dtype, device=device)
+    data = normal_mixture(torch.zeros_like(share), points.to(like), torch.full_like(share, DATA_SD))
 
     share, points = _along_curve(SPACING * GENERATED_SD)
     # Drawn on the CPU in float64, so that every device and dtype gets the same weights.
@@ -73,12 +73,10 @@ def swiss_roll(*, seed: int = 0, dtype: torch.dtype | None = None, device: Any =
     waves = math.sqrt(2 / NUM_WAVES) * torch.cos(math.pi * wave * share)
     log_weights = (LOG_WEIGHT_SD * noise @ waves).log_softmax(0)
     # The broad Gaussian is one point more, the origin.
-    generated = _mixture(
+    generated = normal_mixture(
         pad(log_weights + math.log1p(-BROAD_WEIGHT), (0, 1), value=math.log(BROAD_WEIGHT)),
-        pad(points, (0, 0, 0, 1)),
+        pad(points, (0, 0, 0, 1)).to(like),
         pad(torch.full_like(share, GENERATED_SD), (0, 1), value=BROAD_SD),
-        dtype,
-        device,
     )
     return Toy(nn.Identity(), DensityRatio(data, generated), generated, partial(draw, data), data)
 
@@ -121,19 +119,6 @@ def roll_distance(samples: Float[Tensor, "draw 2"]) -> Float[Tensor, " draw"]:
         bend = (offset * _bend(t)).sum(-1).clamp(max=0)
         t = (t + (offset * slope).sum(-1) / (slope.square().sum(-1) - bend)).clamp(FIRST, LAST)
     return ((x - _curve(t)).norm(dim=-1).amin(0) / DATA_SD).to(samples)
-
-
-class _PlaneMixture(dist.MixtureSameFamily):
-    """A mixture of normals that says of its support what Pyro's own kernels can transform: all of the plane."""
-
-    support = constraints.real_vector
-
-
-def _mixture(logits: Tensor, points: Tensor, sd: Tensor, dtype: Any, device: Any) -> dist.TorchDistribution:
-    like = torch.zeros((), dtype=dtype, device=device)
-    components = dist.Normal(points.to(like), sd[:, None].expand_as(points).to(like), validate_args=False)
-    weights = dist.Categorical(logits=logits.to(like), validate_args=False)
-    return _PlaneMixture(weights, components.to_event(1), validate_args=False)
 
 
 def _along_curve(spacing: float) -> tuple[Float[Tensor, " point"], Float[Tensor, "point 2"]]:
