@@ -31,10 +31,10 @@ types: $(STAMP) ## mypy
 	$(BIN)/mypy
 
 test: $(STAMP) doctest ## the fast tests and the doctests, minutes (ARGS="-k latent" for a few)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not numbers" --durations=10 $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not numbers" --numprocesses=2 --durations=10 $(ARGS)
 
 numbers: $(STAMP) ## the slow tests: trains, runs real networks (PYRO_GAN_ZOO), writes numbers.json
-	$(BIN)/python -m pytest -m numbers --capture=no --durations=0 $(ARGS)
+	$(BIN)/python -m pytest tests/numbers -m numbers --numprocesses=2 --durations=0 $(ARGS)
 
 doctest: $(STAMP) ## the examples in the docstrings
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --doctest-modules pyro_gan

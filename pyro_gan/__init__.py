@@ -5,7 +5,22 @@ samples it with thousands of chains in one batch, `ImportanceResampler` without 
 ArviZ. `calibrate` and `fit_log_ratio` make the log ratio.
 """
 
-from pyro_gan import export, independent, latent, mcmc, objectives, ratio, target, toys, training, weights
+from pyro_gan import (
+    annealing,
+    distributions,
+    estimators,
+    export,
+    independent,
+    latent,
+    mcmc,
+    objectives,
+    ratio,
+    target,
+    toys,
+    training,
+    vi,
+    weights,
+)
 from pyro_gan.export import to_arviz
 from pyro_gan.independent import ImportanceResampler
 from pyro_gan.latent import LatentPosterior
@@ -19,7 +34,10 @@ __all__ = [
     "LatentPosterior",
     "LogRatio",
     "VectorizedMCMC",
+    "annealing",
     "calibrate",
+    "distributions",
+    "estimators",
     "export",
     "fit_log_ratio",
     "independent",
@@ -31,5 +49,6 @@ __all__ = [
     "to_arviz",
     "toys",
     "training",
+    "vi",
     "weights",
 ]

@@ -21,6 +21,10 @@ def seed(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture(autouse=True)
 def threads(request: pytest.FixtureRequest) -> None:
-    """Run small networks on one thread, which is faster than two that wait for one another; real ones on all."""
+    """Run small networks on one thread, which is faster than two that wait for one another; real ones on all.
+
+    Where pytest-xdist runs several processes, they share the cores.
+    """
     is_real = request.node.get_closest_marker("numbers") is not None
-    torch.set_num_threads((os.cpu_count() or 1) if is_real else 1)
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes) if is_real else 1)

@@ -206,7 +206,8 @@ def _regression(
     slope_variance, intercept_variance = fit.covariance.diagonal().tolist()
     return (
         fit.slope,
-        math.sqrt(slope_variance),
+        # Of values that span twenty decades the information matrix is singular in double precision.
+        math.sqrt(slope_variance) if slope_variance >= 0 else math.inf,
         fit.intercept,
         math.sqrt(max(intercept_variance - by_design, 0)),
     )

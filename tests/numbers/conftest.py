@@ -14,19 +14,17 @@ import pyro
 import pytest
 import torch
 
-_FIGURES = pytest.StashKey[dict[str, Any]]()
+_KEY = "figure"
 
 
 @pytest.fixture
 def figure(request: pytest.FixtureRequest) -> Callable[..., None]:
     """Record figures under a name, with the settings that made them: `figure("grid", jsd=.., k=640, seed=0)`."""
-    figures = request.config.stash.setdefault(_FIGURES, {})
 
     def record(name: str, **values: Any) -> None:
-        values = {key: _plain(value) for key, value in values.items()}
-        figures.setdefault(name, []).append(values)
-        shown = "  ".join(f"{key} {_short(value)}" for key, value in values.items())
-        request.config.get_terminal_writer().line(f"\n  {name}: {shown}")
+        # What a report carries comes back from pytest-xdist's processes too.
+        figure = name, {key: _plain(value) for key, value in values.items()}
+        request.node.user_properties.append((_KEY, figure))
 
     return record
 
@@ -39,23 +37,50 @@ def timed(request: pytest.FixtureRequest, figure: Callable[..., None]) -> Iterat
     figure("seconds", test=request.node.name, seconds=round(time.perf_counter() - start, 1))
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write what was recorded, whole or not at all."""
-    figures = session.config.stash.get(_FIGURES, None)
-    if not figures:
-        return
-    versions = {"python": platform.python_version(), "torch": torch.__version__, "pyro": pyro.__version__}
-    record = {"versions": versions, "threads": torch.get_num_threads(), "figures": figures}
-    path = Path(session.config.rootpath) / "numbers.json"
-    temporary = path.with_suffix(".json.part")
-    temporary.write_text(json.dumps(record, indent=2) + "\n")
-    os.replace(temporary, path)
+class _Book:
+    """Gathers what the reports of the tests bring."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._by_test: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Print a test's figures when it is over."""
+        if report.when != "teardown":
+            return
+        figures = [value for key, value in report.user_properties if key == _KEY]
+        writer = self._config.get_terminal_writer()
+        for name, values in figures:
+            shown = "  ".join(f"{key} {_short(value)}" for key, value in values.items())
+            writer.line(f"\n  {name}: {shown}")
+        if figures:
+            self._by_test[report.nodeid] = figures
+
+    def pytest_sessionfinish(self) -> None:
+        """Write what was recorded, whole or not at all, in the order of the tests' names."""
+        if not self._by_test:
+            return
+        figures: dict[str, list[dict[str, Any]]] = {}
+        for _, of_test in sorted(self._by_test.items()):
+            for name, values in of_test:
+                figures.setdefault(name, []).append(values)
+        versions = {"python": platform.python_version(), "torch": torch.__version__, "pyro": pyro.__version__}
+        record = {"versions": versions, "figures": figures}
+        path = Path(self._config.rootpath) / "numbers.json"
+        temporary = path.with_suffix(".json.part")
+        temporary.write_text(json.dumps(record, indent=2) + "\n")
+        os.replace(temporary, path)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Gather figures where the reports arrive, which is not in pytest-xdist's processes."""
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_Book(config))
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, torch.Tensor):
-        return value.tolist()
-    return value
+    # Tensors, and NumPy's arrays and numbers, which JSON does not know.
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def _short(value: Any) -> str:

@@ -7,11 +7,25 @@ import sys
 from pathlib import Path
 from typing import Any
 
-__all__ = ["equal_cost"]
+__all__ = ["calibration", "equal_cost"]
 
 Rows = list[dict[str, Any]]
 
 QUALITY = {"mnist": "LeNet score", "gaussians25": "high quality"}
+#: Of each pair: heading, key in numbers.json, format.
+CALIBRATION = {
+    "mnist": [
+        ("log loss", "log_loss", ".3f"),
+        ("ESS fraction", "ess_fraction", ".3f"),
+        ("Fréchet distance", "frechet", ".0f"),
+    ],
+    "gaussians25": [
+        ("log loss", "log_loss", ".3f"),
+        ("ECE", "ece", ".3f"),
+        ("ESS fraction", "ess_fraction", ".2f"),
+        ("high quality", "high_quality", ".2f"),
+    ],
+}
 TITLES = {
     "mnist": "MNIST, an MLP GAN",
     "gaussians25": "25 Gaussians, a WGAN-GP",
@@ -24,6 +38,26 @@ def equal_cost(rows: Rows) -> str:
     return "\n\n".join(
         _of_pair([row for row in rows if (row["pair"], row["ratio"]) == pair]) for pair in pairs
     )
+
+
+def calibration(rows: Rows) -> str:
+    """Return the two tables of the calibration page, the seeds of a cell side by side."""
+    tables = []
+    for pair, columns in CALIBRATION.items():
+        of_pair = [row for row in rows if row["pair"] == pair]
+        lines = [
+            "| | " + " | ".join(name for name, _, _ in columns) + " |",
+            "|---" * (len(columns) + 1) + "|",
+        ]
+        for method in dict.fromkeys(row["method"] for row in of_pair):
+            own = [row for row in of_pair if row["method"] == method]
+            cells = [
+                ", ".join(f"{row[key]:{form}}".removeprefix("0") for row in own if key in row)
+                for _, key, form in columns
+            ]
+            lines.append(f"| {method} | " + " | ".join(cells) + " |")
+        tables.append("\n".join(lines))
+    return "\n\n".join(tables)
 
 
 def _of_pair(rows: Rows) -> str:
@@ -67,4 +101,4 @@ def _share(value: float | None, digits: int = 2) -> str:
 
 if __name__ == "__main__":
     figures = json.loads(Path("numbers.json").read_text())["figures"]
-    sys.stdout.write(equal_cost(figures["equal cost"]) + "\n")
+    sys.stdout.write(equal_cost(figures["equal cost"]) + "\n\n" + calibration(figures["calibration"]) + "\n")
