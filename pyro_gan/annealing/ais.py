@@ -75,7 +75,8 @@ def anneal(
         The particles and their weights.
 
     Raises:
-        ValueError: if the target has no split, or the rows do not divide into the groups.
+        ValueError: if the target has no split, the rows do not divide into the groups or are of another shape or
+            dtype, or the schedule is another kernel's.
 
     References:
         Annealed importance sampling, R. M. Neal, 2001, https://arxiv.org/abs/physics/9803008;
@@ -265,8 +266,13 @@ class AIS:
 
         Returns:
             Minus the log mean weight of the way back: too high on average, by about its `bias`.
+
+        Raises:
+            ValueError: as `anneal`; for draws of other sites, or of another shape or dtype.
         """
         target = find_target(self.model, args, context)
+        if set(samples) != set(target.shapes):
+            raise ValueError(f"Expected draws of the sites {sorted(target.shapes)}; got {sorted(samples)}.")
         run = anneal(target, target.pack(samples), schedule.reversed(), kernel=self.kernel)
         below = log_normaliser(run.log_weights)
         return below._replace(value=-below.value, bias=-below.bias)
@@ -278,6 +284,10 @@ def _travel(
     if num_groups < 1 or len(z) % num_groups:
         raise ValueError(
             f"Expected rows that divide into num_groups={num_groups} groups of one size; got {len(z)} rows."
+        )
+    if z.shape[1:] != (target.dim,) or z.dtype != target.dtype:
+        raise ValueError(
+            f"Expected particles of shape (particle, {target.dim}), {target.dtype}; got {tuple(z.shape)}, {z.dtype}."
         )
     path = Path(target)
     mover = Mover(kernel, path, num_groups=num_groups)

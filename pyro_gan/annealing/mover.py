@@ -151,7 +151,7 @@ class Mover:
                 assert kernel._adaptive is not None
                 log_steps.append(self._log_step)
                 kernel._adaptive.value = self._rows(self._log_step.exp(), num_rows)
-            # What has no weight is rejected wherever it goes, however short its step: there is nothing to learn from it.
+            # What has no weight is rejected wherever it goes, however short the step: nothing can be learnt from it.
             alive = torch.isfinite(state.potential)
             state, info = kernel._transition(state)
             path.follow(state.z)

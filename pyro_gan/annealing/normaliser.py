@@ -27,11 +27,11 @@ class LogNormaliser(NamedTuple):
         num_zero: Weights that are zero, those that were NaN or infinite among them.
     """
 
-    value: Float[Tensor, "*batch"]
-    standard_error: Float[Tensor, "*batch"]
-    bias: Float[Tensor, "*batch"]
-    ess: Float[Tensor, "*batch"]
-    num_zero: Float[Tensor, "*batch"]
+    value: Float[Tensor, "..."]
+    standard_error: Float[Tensor, "..."]
+    bias: Float[Tensor, "..."]
+    ess: Float[Tensor, "..."]
+    num_zero: Float[Tensor, "..."]
 
 
 def log_normaliser(log_weights: Float[Tensor, "*batch particle"]) -> LogNormaliser:

@@ -25,12 +25,24 @@ class EntropicGAN(TorchDistribution):
 
     .. math:: f(y) = \int p_0(z)\; C\, e^{-\ell(y, G(z)) / \lambda}\, dz
 
-    | loss | log C | noise around G(z) |
-    |---|---|---|
-    | `squared_l2` | :math:`-\tfrac d2 \log \pi\lambda` | normal, variance :math:`\lambda / 2` |
-    | `half_squared_l2` | :math:`-\tfrac d2 \log 2\pi\lambda` | normal, variance :math:`\lambda` |
-    | `l1` | :math:`-d \log 2\lambda` | Laplace, scale :math:`\lambda` |
-    | `l2`, not squared | see `RadialExponential` | radial exponential, scale :math:`\lambda` |
+    .. list-table::
+       :header-rows: 1
+
+       * - loss
+         - log C
+         - noise around G(z)
+       * - `squared_l2`
+         - :math:`-\tfrac d2 \log \pi\lambda`
+         - normal, variance :math:`\lambda / 2`
+       * - `half_squared_l2`
+         - :math:`-\tfrac d2 \log 2\pi\lambda`
+         - normal, variance :math:`\lambda`
+       * - `l1`
+         - :math:`-d \log 2\lambda`
+         - Laplace, scale :math:`\lambda`
+       * - `l2`, not squared
+         - see `RadialExponential`
+         - radial exponential, scale :math:`\lambda`
 
     With `reduction="mean"` the loss is divided by the event's size d, which is the same as :math:`d\lambda` in place
     of :math:`\lambda` in this table.

@@ -146,7 +146,7 @@ class SandwichEstimate(NamedTuple):
             start at one latent, and its standard error is of what they do from there on.
     """
 
-    y: Float[Tensor, "datum *event"]
+    y: Float[Tensor, "datum ..."]
     lower: LikelihoodEstimate
     upper: LikelihoodEstimate
 

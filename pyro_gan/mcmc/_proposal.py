@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution
 
 from pyro_gan._frozen import rng_fork
 from pyro_gan._typing import Params
+from pyro_gan._unchecked import unchecked
 from pyro_gan.mcmc.kernel import BatchKernel
 from pyro_gan.mcmc.metropolis import State
 from pyro_gan.target import Target
@@ -19,6 +21,9 @@ __all__ = ["IndependenceKernel", "check_fits", "check_proposal"]
 
 #: Proposals scored in one go. They do not depend on the state, so a few chains can score many steps ahead.
 BLOCK_ROWS = 1000
+
+#: Prior draws at which a proposal must have a density.
+NUM_CHECKED = 100
 
 
 class IndependenceKernel(BatchKernel):
@@ -33,7 +38,8 @@ class IndependenceKernel(BatchKernel):
         proposal: Distribution to propose from in place of the prior, over all unconstrained sites raveled and joined.
 
     Raises:
-        ValueError: for a bare `potential_fn` without `proposal`, or a proposal of another dimension.
+        ValueError: for a bare `potential_fn` without `proposal`, a proposal of another dimension, or one without a
+            density where the prior has draws.
     """
 
     def __init__(
@@ -71,6 +77,7 @@ class IndependenceKernel(BatchKernel):
         self._block = []
         if self.proposal is not None:
             check_fits(self.proposal, self.target)
+            _check_covers(self.proposal, self.target)
 
     def _sample_start(self, num_draws: int) -> Tensor:
         return self._propose(num_draws)
@@ -121,3 +128,31 @@ def check_fits(proposal: Distribution, target: Target) -> None:
             f"Expected a proposal of the model's dtype and device, {target.dtype} on {target.device}; got "
             f"{drawn.dtype} on {drawn.device}."
         )
+
+
+def _check_covers(proposal: Distribution, target: Target) -> None:
+    """Raise if a distribution to propose from has no density where the target has some, as far as prior draws tell."""
+    if not target.has_split:
+        return
+    with rng_fork():
+        z = target.sample_prior(NUM_CHECKED)
+    values = z.reshape(-1, *proposal.event_shape)
+    log_q = unchecked(proposal).log_prob(values)
+    # Outside of its support a distribution may give any number.
+    missed = z[~torch.isfinite(log_q) | ~_inside(proposal, values)]
+    # Where the target has none either, nothing is missed.
+    num_missed = int(torch.isfinite(target.potential(missed)).sum()) if len(missed) else 0
+    if num_missed:
+        raise ValueError(
+            f"Expected a proposal whose support covers the target's; it has no density at {num_missed} of "
+            f"{NUM_CHECKED} prior draws, and chains would never go there. Positions are unconstrained: propose from a "
+            "law over all reals, such as a Normal; pyro_gan.mcmc.fit_proposal makes one."
+        )
+
+
+def _inside(proposal: Distribution, values: Tensor) -> Tensor:
+    try:
+        inside: Tensor = proposal.support.check(values)  # type: ignore[union-attr]
+    except (AttributeError, NotImplementedError):  # not every distribution says what its support is
+        return torch.ones_like(values.flatten(1)[:, 0], dtype=torch.bool)
+    return inside.reshape(len(values), -1).all(1)

@@ -52,8 +52,8 @@ class ChEES(BatchKernel):
     Many chains learn fast: a hundred warmup steps do for a thousand chains. One chain alone learns from its own past,
     which needs some hundreds; there `pyro.infer.NUTS` is at home.
 
-    While warmup lasts the number of leapfrog steps depends on what has been learnt, so the host reads two numbers from
-    the device a transition; afterwards none.
+    While warmup lasts the number of leapfrog steps depends on what has been learnt, so the host reads a number from the
+    device each transition; afterwards none.
 
     Args:
         model: A Pyro model with continuous latents, such as `LatentPosterior`.

@@ -136,8 +136,8 @@ def fit_proposal(
         `LocalGlobal`; its `check` gives the tail of the weights before anything is sampled.
 
     Raises:
-        ValueError: for another family, too few draws, sites that are not the model's, draws that are not finite when
-            unconstrained, or shares outside their range.
+        ValueError: for another family, too few draws, sites or shapes that are not the model's, draws that are not
+            finite when unconstrained or do not vary, or shares outside their range.
         ImportError: for a flow without zuko.
 
     References:
@@ -207,9 +207,16 @@ def _unconstrained(target: Target, samples: Params) -> Float[Tensor, "draw dim"]
     if set(samples) != set(target.shapes):
         raise ValueError(f"Expected draws of the sites {sorted(target.shapes)}; got {sorted(samples)}.")
     transforms = target.transforms
-    z = target.pack(
-        {name: transforms[name](value) if name in transforms else value for name, value in samples.items()}
-    ).detach()
+    values = {
+        name: transforms[name](value) if name in transforms else value for name, value in samples.items()
+    }
+    for name, value in values.items():
+        if value.shape[1:] != target.shapes[name]:
+            raise ValueError(
+                f"Expected draws of {name!r} in one row, (draw, *event) with the event {tuple(target.shapes[name])} "
+                f"when unconstrained; got {tuple(value.shape)}. get_samples() without group_by_chain gives such."
+            )
+    z = target.pack(values).detach()
     if bad := int((~torch.isfinite(z).all(-1)).sum()):
         raise ValueError(
             f"Expected draws that are finite when unconstrained; {bad} of {len(z)} are not. Leave out draws at the "
@@ -220,6 +227,11 @@ def _unconstrained(target: Target, samples: Params) -> Float[Tensor, "draw dim"]
         raise ValueError(
             f"Expected {needed} different draws or more, ten for each of {target.dim} latents; got "
             f"{len(z.unique(dim=0))}. Sample more, or propose from the prior."
+        )
+    if bool((still := z.std(0) == 0).any()):
+        raise ValueError(
+            f"Expected draws that differ in all {target.dim} latents; {int(still.sum())} have but one value in all of "
+            f"them (first: number {int(still.nonzero()[0])}, unconstrained). Look at the chains that they come from."
         )
     return z
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -74,9 +75,7 @@ class ProgramTarget(Target):
             rows = min(MAX_ROWS, max(MIN_ROWS, CPU_NUMBERS // sites.num_numbers))
             self._chunk_size = rows if self.device.type == "cpu" else None
             self._plate_dim = -1 - sites.num_batch_dims
-            self._densities = vectorised(
-                lambda values, **parts: log_densities(model, args, kwargs, values, **parts)
-            )
+            self._densities = vectorised(functools.partial(log_densities, model, args, kwargs))
             self._check(draws)
             self._draws_together = self._can_draw_together()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -55,24 +56,25 @@ def vectorised(densities: Densities) -> Densities:
         A function of `{site: (chain, *event)}` and the same keywords that gives two tensors `(chain,)`. It raises
         `ValueError` with the cure where the model cannot be run so.
     """
-
-    def batched(values: Params, **parts: bool) -> tuple[Tensor, Tensor]:
-        try:
-            # Gradients come from autograd around vmap, which is also right, and faster, than grad inside it.
-            run = torch.func.vmap(lambda row: densities(row, **parts), randomness="error")
-            log_prior, log_weight = run(dict(values))
-        except SiteError as error:
-            raise ValueError(_explain(error, f"at the site {error.name!r} ({error.distribution})")) from error
-        except RuntimeError as error:
-            raise ValueError(_explain(error, "")) from error
-        return log_prior, log_weight
-
-    return batched
+    # No closure: what has been run must still pickle.
+    return functools.partial(_batched, densities)
 
 
 def same(a: Tensor, b: Tensor) -> bool:
     """Whether two evaluations agree, but for the order in which they add."""
     return torch.allclose(a, b.to(a), rtol=1e-3, atol=1e-3, equal_nan=True)
+
+
+def _batched(densities: Densities, values: Params, **parts: bool) -> tuple[Tensor, Tensor]:
+    try:
+        # Gradients come from autograd around vmap, which is also right, and faster, than grad inside it.
+        run = torch.func.vmap(lambda row: densities(row, **parts), randomness="error")
+        log_prior, log_weight = run(dict(values))
+    except SiteError as error:
+        raise ValueError(_explain(error, f"at the site {error.name!r} ({error.distribution})")) from error
+    except RuntimeError as error:
+        raise ValueError(_explain(error, "")) from error
+    return log_prior, log_weight
 
 
 def _explain(error: Exception, where: str) -> str:
