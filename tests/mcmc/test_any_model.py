@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -276,6 +277,21 @@ def test_a_kernel_runs_again_with_other_data():
     first = mcmc.get_samples()["intercept"].mean()
     mcmc.run(X, y=Y + 10)
     assert mcmc.get_samples()["intercept"].mean() > first + 3
+
+
+def bounded(y: Tensor) -> None:
+    share = pyro.sample("share", dist.Dirichlet(torch.ones(3).double()))
+    sd = pyro.sample("sd", dist.HalfNormal(numbers(1)[0]))
+    pyro.sample("y", dist.Normal(share, sd).to_event(1), obs=y)
+
+
+@pytest.mark.parametrize("name", sorted(KERNELS.keys() - {"PCN"}))
+def test_a_finished_run_pickles(name):
+    mcmc = VectorizedMCMC(KERNELS[name](bounded), 5, num_chains=3, disable_progbar=True)
+    mcmc.run(numbers(0.1, 0.2, 0.7))
+    again = pickle.loads(pickle.dumps(mcmc))
+    assert again.get_samples()["share"].equal(mcmc.get_samples()["share"])
+    again.run(numbers(0.1, 0.2, 0.7))
 
 
 def test_a_model_that_cannot_be_batched_says_so_under_the_runner():

@@ -517,6 +517,28 @@ def test_proposals_that_do_not_fit_raise(proposing) -> None:
             quiet(proposing(posterior(), proposal=proposal), num_samples=2, num_chains=3).run()
 
 
+@pytest.mark.parametrize(
+    "proposal",
+    [
+        dist.Uniform(torch.zeros(2), torch.ones(2), validate_args=True),
+        # Its density has a value even where there is none.
+        dist.Exponential(torch.ones(2)),
+    ],
+)
+@pytest.mark.parametrize("proposing", [IndependenceMH, ISIR])
+def test_proposals_that_do_not_cover_the_target_raise(proposing, proposal) -> None:
+    before = torch.get_rng_state()
+    with pytest.raises(ValueError, match="support covers the target's.*unconstrained.*such as a Normal"):
+        quiet(proposing(posterior(), proposal=proposal.to_event(1)), num_samples=2, num_chains=3).run()
+    assert torch.equal(torch.get_rng_state(), before)
+    # Where the target has no density either, nothing is missed.
+    half = LatentPosterior(
+        torch.nn.Identity(), lambda x: torch.where((x > 0).all(-1), -x.sum(-1), -torch.inf), posterior().prior
+    )
+    if isinstance(proposal, dist.Exponential):
+        quiet(proposing(half, proposal=proposal.to_event(1)), num_samples=2, num_chains=3).run()
+
+
 def test_models_without_a_latent_site_raise(kernel_class) -> None:
     with pytest.raises(ValueError, match="latent site"):
         quiet(kernel_class(lambda: None), num_samples=2, num_chains=3).run()

@@ -124,6 +124,8 @@ def test_bad_input_raises(monkeypatch) -> None:
         ({"z": z}, {"prior_share": -0.1}, "prior_share"),
         ({"z": z}, {"holdout": 0.0}, r"holdout inside \(0, 1\)"),
         ({"w": z}, {}, "draws of the sites"),
+        ({"z": z.reshape(50, 2, 2)}, {}, r"one row.*event \(2,\).*got \(50, 2, 2\).*group_by_chain"),
+        ({"z": z * torch.tensor([1.0, 0.0])}, {}, r"differ in all 2 latents; 1 have.*first: number 1"),
         ({"z": z[:5].repeat(20, 1)}, {}, "20 different draws or more.*got 5"),
         ({"z": torch.where(torch.arange(100).unsqueeze(1) < 3, torch.nan, z)}, {}, "3 of 100 are not"),
     ):
