@@ -34,7 +34,7 @@ test: $(STAMP) doctest ## the fast tests and the doctests, minutes (ARGS="-k lat
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not numbers" --numprocesses=2 --durations=10 $(ARGS)
 
 numbers: $(STAMP) ## the slow tests: trains, runs real networks (PYRO_GAN_ZOO), writes numbers.json
-	$(BIN)/python -m pytest tests/numbers -m numbers --numprocesses=2 --durations=0 $(ARGS)
+	$(BIN)/python -m pytest tests/numbers -m numbers --numprocesses=2 --dist=loadfile --durations=0 $(ARGS)
 
 doctest: $(STAMP) ## the examples in the docstrings
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --doctest-modules pyro_gan
@@ -44,14 +44,15 @@ docs: $(STAMP) ## the pages, in docs/_build/html; a warning is an error
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 
 tutorials: $(STAMP) ## the notebooks, small
-	CI=true OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbmake --nbmake-timeout=600 tutorials
+	CI=true OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbmake --nbmake-timeout=600 --numprocesses=2 tutorials
 
 demo: $(STAMP) ## the main job: a digits GAN, before and after (ARGS="--quick --seed 1")
 	$(BIN)/python -m pyro_gan demo $(ARGS)
 
-bench: $(STAMP) ## times, as ratios measured in one run
-	$(BIN)/python -m pytest tests/benchmarks -o python_files='bench_*.py' --benchmark-only \
-	  --benchmark-columns=median,iqr,rounds $(ARGS)
+bench: $(STAMP) ## times, as ratios measured in one run; writes build/bench.json (BlackJAX if installed)
+	mkdir -p build
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/benchmarks -o python_files='bench_*.py' --benchmark-only \
+	  --benchmark-columns=median,iqr,rounds --benchmark-json=build/bench.json $(ARGS)
 
 dist: $(STAMP) ## wheel and sdist, installed and imported in an environment that holds nothing else of ours
 	rm -rf dist $(DIST_CHECK)
