@@ -12,6 +12,29 @@ __all__ = ["calibration", "equal_cost"]
 Rows = list[dict[str, Any]]
 
 QUALITY = {"mnist": "LeNet score", "gaussians25": "high quality"}
+PAIRS = [
+    ("mnist", "own D, Platt"),
+    ("mnist", "fresh conv critic"),
+    ("gaussians25", "own critic, Platt"),
+    ("gaussians25", "fresh MLP"),
+]
+SAMPLERS = [
+    "truth",
+    "G alone",
+    "ImportanceResampler",
+    "RejectionSampler",
+    "RejectionSampler, gamma 95 (DRS)",
+    "RejectionSampler, budget (OBRS)",
+    "IndependenceMH",
+    "IndependenceMH, real data, continue",
+    "IndependenceMH, real data, drop",
+    "IndependenceMH, real data, restart (MH-GAN)",
+    "RandomWalk",
+    "PCN",
+    "ULA (DDLS)",
+    "MALA (REP-GAN)",
+    "BatchHMC",
+]
 #: Of each pair: heading, key in numbers.json, format.
 CALIBRATION = {
     "mnist": [
@@ -33,8 +56,8 @@ TITLES = {
 
 
 def equal_cost(rows: Rows) -> str:
-    """Return one Markdown table for each pair and ratio, in the order of the rows."""
-    pairs = list(dict.fromkeys((row["pair"], row["ratio"]) for row in rows))
+    """Return one Markdown table for each pair and ratio."""
+    pairs = sorted({(row["pair"], row["ratio"]) for row in rows}, key=PAIRS.index)
     return "\n\n".join(
         _of_pair([row for row in rows if (row["pair"], row["ratio"]) == pair]) for pair in pairs
     )
@@ -77,8 +100,7 @@ def _of_pair(rows: Rows) -> str:
     ]
     lines = [f"**{TITLES[pair]}; {ratio}** (ESS fraction {rows[0]['ess_fraction']:.3f})", ""]
     lines += ["| " + " | ".join(head) + " |", "|---" + "|--:" * (len(head) - 1) + "|"]
-    # The truth first.
-    for row in sorted(rows, key=lambda row: row["sampler"] != "truth"):
+    for row in sorted(rows, key=lambda row: SAMPLERS.index(row["sampler"])):
         cells = [
             row["sampler"].replace("Sampler", "") + (", exact" if row.get("exact") else ""),
             f"{row['outputs']}",
