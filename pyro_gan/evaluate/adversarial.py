@@ -206,6 +206,7 @@ def wasserstein_bound(
     return LowerBound(scale * bound.value, scale * bound.standard_error)
 
 
+@torch.enable_grad()
 def _train(network: nn.Module, outputs: Tensor, real: Tensor, *, num_steps: int, seed: int) -> None:
     """Train on four fifths of the rows, and keep the network that the last fifth likes best."""
     fitted, watched = zip(*(_four_fifths(side) for side in (outputs, real)), strict=True)

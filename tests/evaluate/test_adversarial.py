@@ -229,3 +229,9 @@ def test_bad_settings_get_a_clear_error() -> None:
     for sizes in ({"width": 5}, {"width": 0}, {"num_hidden": 0}):
         with pytest.raises(ValueError, match="an even width"):
             lipschitz_mlp(2, **sizes)
+
+
+def test_a_critic_trains_where_gradients_are_off() -> None:
+    with torch.no_grad():
+        bound = wasserstein_bound(torch.randn(300, 1), torch.randn(300, 1) + 3.0, num_steps=50)
+    assert bound.value > 1
