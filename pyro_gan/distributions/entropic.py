@@ -16,6 +16,7 @@ from pyro_gan._typing import Generator
 from pyro_gan.distributions.model import EntropicModel
 from pyro_gan.estimators.base import Estimator, LikelihoodEstimate
 from pyro_gan.estimators.importance import ImportanceWeighted
+from pyro_gan.estimators.surrogate import Surrogate
 
 __all__ = ["EntropicGAN"]
 
@@ -68,7 +69,7 @@ class EntropicGAN(TorchDistribution):
     Raises:
         ValueError: if the generator is in training mode where that matters, draws noise, couples the rows of a batch,
             gives NaN or does not fit the prior; if loss, reduction or lambda are none; if the estimator is not
-            differentiable in y.
+            differentiable in y, or the published score, which is no log density.
 
     References:
         Entropic GANs meet VAEs: A Statistical Approach to Compute Sample Likelihoods in GANs, Y. Balaji, H. Hassani,
@@ -103,6 +104,11 @@ class EntropicGAN(TorchDistribution):
             raise ValueError(
                 f"Expected an estimator that is a differentiable function of y, such as ImportanceWeighted('prior') or "
                 f"Surrogate; got {estimator!r}. Pass that one to estimate(y, ...)."
+            )
+        if isinstance(estimator, Surrogate) and estimator.mode == "paper":
+            raise ValueError(
+                "Expected an estimator of the log likelihood for log_prob; got a Surrogate with mode='paper', whose "
+                "score is no log density and no bound of one. Pass it to estimate(y, ...), for comparison."
             )
         self._model = EntropicModel(
             generator,

@@ -55,7 +55,9 @@ class RadialExponential(TorchDistribution):
                 f"shape {tuple(loc.shape)}. A scalar event is pyro.distributions.Laplace."
             )
         scale = torch.as_tensor(scale, dtype=loc.dtype, device=loc.device)
-        if not bool((scale > 0).all()):
+        # Without validation no look at the numbers, which torch.func.vmap forbids: VectorizedMCMC switches it off.
+        validates = self._validate_args if validate_args is None else validate_args
+        if validates and not bool((scale > 0).all()):
             raise ValueError(f"Expected a positive scale; got {scale}.")
         event_shape = loc.shape[loc.dim() - event_dim :]
         batch_shape = torch.broadcast_shapes(loc.shape[: loc.dim() - event_dim], scale.shape)

@@ -20,7 +20,12 @@ from pyro_gan.estimators.base import (
 )
 from pyro_gan.estimators.coupling import Coupling
 from pyro_gan.estimators.laplace import Laplace
-from pyro_gan.estimators.proposals import Proposal, check_proposal, guide_log_weights
+from pyro_gan.estimators.proposals import (
+    Proposal,
+    check_proposal,
+    guide_log_weights,
+    shared_log_weights,
+)
 
 __all__ = ["ImportanceWeighted"]
 
@@ -96,8 +101,10 @@ class ImportanceWeighted(Estimator):
             x = model.decode(model.prior.sample((self.num_particles,)))
             return [model.pairwise_log_likelihood(x, block) for block in blocks]
         assert not isinstance(self.proposal, str)
+        if shared:
+            return shared_log_weights(self.proposal, model, blocks, self.num_particles)
         return [
-            guide_log_weights(self.proposal, model, block, self.num_particles, shared=shared)
+            guide_log_weights(self.proposal, model, block, self.num_particles, shared=False)
             for block in blocks
         ]
 

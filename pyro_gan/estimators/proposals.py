@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyro.distributions as dist
@@ -11,11 +11,11 @@ import torch.distributions as td
 from jaxtyping import Float
 from torch import Tensor
 
-from pyro_gan._frozen import check_eval
+from pyro_gan._frozen import check_eval, rng_fork
 from pyro_gan.estimators.base import LatentLikelihood
 from pyro_gan.estimators.laplace import Laplace
 
-__all__ = ["Guide", "Proposal", "check_proposal", "guide_log_weights"]
+__all__ = ["Guide", "Proposal", "check_proposal", "guide_log_weights", "shared_log_weights"]
 
 #: Data `(datum, *event)` to a distribution over latents with batch shape `(datum,)`, with a density.
 Guide = Callable[[Tensor], td.Distribution]
@@ -62,12 +62,26 @@ def guide_log_weights(
     return weights - log_q.transpose(0, 1)
 
 
+def shared_log_weights(
+    proposal: Guide | Laplace, model: LatentLikelihood, blocks: Sequence[Tensor], num_particles: int
+) -> list[Tensor]:
+    """Return `guide_log_weights` of every block of data, all by the same noise."""
+    *others, last = blocks
+    parts = []
+    for block in others:
+        with rng_fork():
+            parts.append(guide_log_weights(proposal, model, block, num_particles, shared=True))
+    return [*parts, guide_log_weights(proposal, model, last, num_particles, shared=True)]
+
+
 def _check_guide(guide: Any, model: LatentLikelihood, num_data: int) -> None:
     innermost = guide
     while isinstance(innermost, td.Independent | td.TransformedDistribution):
         innermost = innermost.base_dist
-    # A Delta's log_prob is that of a point mass: it would pass for a density and give anything but a bound.
-    has_density = isinstance(guide, td.Distribution) and not isinstance(innermost, dist.Delta)
+    # A Delta's log_prob is that of a point mass, a masked law's leaves terms out: they would pass for a density and
+    # give anything but a bound.
+    not_normalised = isinstance(innermost, dist.Delta | dist.MaskedDistribution)
+    has_density = isinstance(guide, td.Distribution) and not not_normalised
     if not (has_density and getattr(guide, "has_density", True)):
         raise _no_density(guide)
     expected = (torch.Size([num_data]), model.prior.event_shape)

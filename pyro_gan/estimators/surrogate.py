@@ -21,7 +21,12 @@ from pyro_gan.estimators.base import (
 )
 from pyro_gan.estimators.coupling import Coupling
 from pyro_gan.estimators.laplace import Laplace
-from pyro_gan.estimators.proposals import Guide, check_proposal, guide_log_weights
+from pyro_gan.estimators.proposals import (
+    Guide,
+    check_proposal,
+    guide_log_weights,
+    shared_log_weights,
+)
 
 __all__ = ["Surrogate"]
 
@@ -109,10 +114,12 @@ class Surrogate(Estimator):
             ]
         else:
             guide: Any = self.coupling
-            parts = [
-                _averaged(guide_log_weights(guide, model, block, self.num_particles, shared=shared))
-                for block in blocks
-            ]
+            num = self.num_particles
+            if shared:
+                weights = shared_log_weights(guide, model, blocks, num)
+            else:
+                weights = [guide_log_weights(guide, model, block, num, shared=False) for block in blocks]
+            parts = [_averaged(block) for block in weights]
         return joined(parts)
 
     def _weighed(
@@ -125,11 +132,14 @@ class Surrogate(Estimator):
         # Normalised to sum 1. The value is log mean e^{-(l + D2)/lambda} plus the mean of D2 / lambda under w.
         share = torch.softmax(log_weights, -1)
         mean = (share * potential).sum(-1)
-        value = estimate.value + mean
+        # Where no particle has any weight, nothing is to be averaged, and the value is minus infinity.
+        has_weight = torch.isfinite(estimate.value)
+        value = torch.where(has_weight, estimate.value + mean, estimate.value)
         # Delta method: how much each particle's term moves the two parts together.
         num = self.num_particles
         influence = num * share * (1 + potential - mean[..., None]) - 1
         standard_error = influence.square().mean(-1).div(max(num - 1, 1)).sqrt()
+        standard_error = torch.where(has_weight, standard_error, estimate.standard_error)
         if num == 1:
             standard_error = torch.full_like(standard_error, math.nan)
         return LikelihoodEstimate(value, standard_error, estimate.ess, "lower")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import final
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyro_gan._residual import check_regularization, residual_loss
 from pyro_gan._scores import critic_scores
@@ -140,11 +139,9 @@ class EntropicTransport:
         )
         return total.sum() / len(real_x)
 
-    def potential(self, critic: Critic) -> Callable[[Tensor], Tensor]:
+    def potential(self, critic: Critic) -> nn.Module:
         """Return D2, data to one number a row: the critic itself, or its second output in the dual form."""
-        if self.form == "semi_dual":
-            return lambda x: critic_scores(critic, x)
-        return lambda x: _two(critic, x)[:, 1]
+        return _Potential(critic, self.form)
 
     def _semi_dual(self, potential: Tensor, losses: Tensor) -> Tensor:
         exponents = -(potential + losses) / self.regularization
@@ -169,6 +166,18 @@ class EntropicTransport:
             f"EntropicTransport(loss={self.loss.name!r}, reduction={self.loss.reduction!r}, "
             f"regularization={self.regularization:g}, form={self.form!r})"
         )
+
+
+class _Potential(nn.Module):
+    """A critic's potential of the generated side; a module, so that whoever holds it can see and freeze the critic."""
+
+    def __init__(self, critic: Critic, form: str) -> None:
+        super().__init__()
+        self.critic = critic
+        self.form = form
+
+    def forward(self, x: Tensor) -> Tensor:
+        return critic_scores(self.critic, x) if self.form == "semi_dual" else _two(self.critic, x)[:, 1]
 
 
 def _two(critic: Critic, x: Tensor) -> Float[Tensor, "batch 2"]:

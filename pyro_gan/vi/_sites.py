@@ -62,7 +62,7 @@ def context_rows(site: dict[str, Any], ratio: CodeRatio) -> Tensor | None:
     if context is None:
         for layer in layers(site["fn"]):
             if isinstance(layer, Implicit):
-                context, event_dim = layer.context, layer.context_event_dim
+                context, event_dim = layer.expanded_context(), layer.context_event_dim
     if context is None:
         raise ValueError(
             f"The ratio at {name!r} reads data beside latents, and the site says of no data. Give an Implicit its "

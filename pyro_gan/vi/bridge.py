@@ -40,7 +40,7 @@ def encoder_starts(
         Unconstrained latents, `{site: (chain, *latent)}`.
 
     Raises:
-        ValueError: if the model has another number of sites than one.
+        ValueError: if the model has another number of sites than one, or an encoding is outside its support.
 
     Example:
         >>> from pyro_gan import LatentPosterior
@@ -53,7 +53,15 @@ def encoder_starts(
     if len(model.transforms) != 1:
         raise ValueError(f"Expected a model of one latent site; got {sorted(model.transforms)}.")
     ((site, to_unconstrained),) = model.transforms.items()
-    return {site: to_unconstrained(encoder.conditional(x).sample())}
+    z = encoder.conditional(x).sample()
+    start = to_unconstrained(z)
+    # Transforms clamp what is outside their domain, so it does not come back.
+    if not torch.isclose(to_unconstrained.inv(start), z, rtol=1e-3, atol=1e-3).all():
+        raise ValueError(
+            f"Expected encodings in the support of {site!r}; got some outside. End the encoder in a map onto the "
+            "support, such as a sigmoid."
+        )
+    return {site: start}
 
 
 @torch.no_grad()

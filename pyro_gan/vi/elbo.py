@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pyro
@@ -203,7 +203,7 @@ class RatioELBO(Trace_ELBO):
                     "which ignores it)."
                 )
         for name, site in drawn.items():
-            if name not in latent and not site["infer"].get("is_auxiliary"):
+            if name not in latent and (name in self.ratios or not site["infer"].get("is_auxiliary")):
                 raise ValueError(
                     f"Expected {name!r}, which the guide samples, among the model's latent sites; they are "
                     f"{sorted(latent)}. Give model and guide the same names, and observe no site that is inferred."
@@ -245,19 +245,30 @@ class RatioELBOModule(ELBOModule):
         # A scratch store: Pyro would hand parameters of an earlier module of the same names to this one.
         with pyro.get_param_store().scope():
             loss = self(*args)
-            own = {id(parameter) for parameter in self.parameters()}
-            for name, parameter in pyro.get_param_store().named_parameters():
-                if id(parameter) not in own:
-                    raise ValueError(
-                        f"Expected all parameters in model and guide, as modules; got the bare pyro.param({name!r}), "
-                        "which no optimiser would find. Make it a pyro.nn.PyroParam of a PyroModule, or use "
-                        "pyro.infer.SVI."
-                    )
+            _refuse_bare(self.parameters())
             return loss
 
     def _ratio_loss(self, site: str) -> Callable[..., Tensor]:
         def loss(*args: Any) -> Tensor:
             with pyro.get_param_store().scope():
-                return self.elbo.ratio_losses(self.model, self.guide, *args)[site]
+                losses = self.elbo.ratio_losses(self.model, self.guide, *args)
+                # A function's pyro.module() is at its present values; a bare parameter is at its first.
+                modules = [
+                    p for _, p in pyro.get_param_store().named_parameters() if isinstance(p, nn.Parameter)
+                ]
+                _refuse_bare(modules)
+                return losses[site]
 
         return loss
+
+
+def _refuse_bare(known: Iterable[Tensor]) -> None:
+    """Raise if the scratch store has met a parameter that is none of these."""
+    own = {id(parameter) for parameter in known}
+    for name, parameter in pyro.get_param_store().named_parameters():
+        if id(parameter) not in own:
+            raise ValueError(
+                f"Expected all parameters in model and guide, as modules; got the bare pyro.param({name!r}), which no "
+                "optimiser would find. Make it a pyro.nn.PyroParam of a PyroModule, or use pyro.infer.SVI (with "
+                "RatioELBO.ratio_losses for the ratio)."
+            )

@@ -198,7 +198,13 @@ class HybridLoss:
 
     def _conditional(self, x: Tensor) -> TorchDistribution:
         assert isinstance(self.encoder, Encoder)
-        return self.encoder.conditional(x)
+        conditional = self.encoder.conditional(x)
+        if conditional.event_shape != self.prior.event_shape:
+            raise ValueError(
+                f"Expected an encoder with the prior's latents, of shape {tuple(self.prior.event_shape)}; got "
+                f"{tuple(conditional.event_shape)}."
+            )
+        return conditional
 
     def _codes(self, x: Tensor) -> Tensor:
         with torch.no_grad():

@@ -111,7 +111,17 @@ class Observer:
             generated: Generated data, `(*batch, *event)`.
             x: Data, `(*batch, *event)`.
         """
+        self.check_events(generated, x)
         return self.distribution(generated).log_prob(self.observed(x))
+
+    def check_events(self, generated: Tensor, x: Tensor) -> None:
+        """Raise unless a generated datum and a datum have one shape: broadcast, they would pass for compared."""
+        theirs, ours = (tuple(t.shape[max(t.dim() - self.event_dim, 0) :]) for t in (generated, x))
+        if theirs != ours:
+            raise ValueError(
+                f"Expected generated data with the data's event shape {ours}; got {theirs}. Set event_dim to the "
+                "number of dimensions of one datum."
+            )
 
     def _seen(self, x: Tensor) -> Tensor:
         if self.features is None:

@@ -177,7 +177,7 @@ class AdaptiveContrast(CodeRatio):
 
     Raises:
         ValueError: if the objective's optimum determines no ratio, the prior has a batch shape, or the floor is not
-            positive.
+            positive; when called, if latents, moments and prior differ in shape.
 
     References:
         Adversarial Variational Bayes, L. Mescheder, S. Nowozin and A. Geiger, 2017,
@@ -237,6 +237,12 @@ class AdaptiveContrast(CodeRatio):
     def _standardised(self, z: Tensor, x: Tensor | None) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
             mean, variance = self.moments(_required(x))
+            if not mean.shape == variance.shape == z.shape or z.shape[1:] != self.prior.event_shape:
+                raise ValueError(
+                    f"Expected latents, mean and variance of one shape (row, *latent), with the prior's latent "
+                    f"{tuple(self.prior.event_shape)}; got {tuple(z.shape)}, {tuple(mean.shape)} and "
+                    f"{tuple(variance.shape)}. Take the moments of the guide's own site, and its prior."
+                )
             variance = variance.clamp(min=self.floor)
         return (z - mean) / variance.sqrt(), 0.5 * variance.log()
 

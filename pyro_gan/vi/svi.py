@@ -28,7 +28,7 @@ class AdversarialSVI:
     Args:
         loss: `HybridLoss(...)`, or `RatioELBO(...)(model, guide)` for a Pyro model and guide that are modules.
         optimizers: By player, an optimiser of its parameters, or None to hold it still, as the generator of a trained
-            GAN may be while an encoder is fitted to it.
+            GAN may be while an encoder is fitted to it (`eval()` it first: batch statistics move without an optimiser).
         steps: By player, updates in one step; 1 where nothing is said.
         schedulers: By player, a scheduler that steps once a step.
 
@@ -124,8 +124,15 @@ class AdversarialSVI:
         Args:
             *args: What the losses take.
         """
+        roles = self.loss.roles()
+        # In training mode a layer with batch statistics updates them at every call.
+        before = [(buffer, buffer.clone()) for role in roles.values() for buffer in role.module.buffers()]
         with torch.no_grad():
-            return {name: float(role.loss(*args)) for name, role in self.loss.roles().items()}
+            try:
+                return {name: float(role.loss(*args)) for name, role in roles.items()}
+            finally:
+                for buffer, value in before:
+                    buffer.copy_(value)
 
     def run(
         self,

@@ -101,6 +101,7 @@ class SyntheticLikelihood:
             )
         pyro.factor(f"{name}_synthetic", self.log_weight(generated))
         if self.observer is not None and obs is not None:
+            self.observer.check_events(generated, obs)
             pyro.sample(name, self.observer.distribution(generated), obs=self.observer.observed(obs))
         return generated
 

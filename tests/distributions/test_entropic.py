@@ -305,6 +305,7 @@ class Broken(nn.Module):
         ({"reduction": "none"}, "reduction out of sum, mean"),
         ({"loss": "l2", "reduction": "mean"}, "no sum over coordinates"),
         ({"estimator": ImportanceWeighted(Laplace())}, "differentiable function of y"),
+        ({"estimator": Surrogate(Coupling(lambda x: x[:, 0]), mode="paper")}, "no log density"),
         ({"estimator": "prior"}, "estimator of pyro_gan.estimators"),
         ({"generator": Broken(0.0)}, "finite generated data|NaN for all"),
         ({"generator": nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))}, "training mode"),

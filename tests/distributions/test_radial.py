@@ -11,6 +11,7 @@ import torch
 from scipy import integrate, stats
 
 from pyro_gan.distributions import RadialExponential
+from pyro_gan.target import make_target
 from tests.statistics import assert_follows, assert_mean
 
 
@@ -82,6 +83,18 @@ def test_in_a_model() -> None:
     for _ in range(200):
         svi.step(y)
     assert abs(float(guide.median()["scale"]) - 0.4) < 0.03  # .4 / sqrt(6000) is .005
+
+
+def test_many_chains_at_once() -> None:
+    def model():
+        scale = pyro.sample("scale", pyro.distributions.LogNormal(0.0, 1.0))
+        pyro.sample("y", RadialExponential(torch.zeros(3), scale), obs=torch.ones(3))
+
+    target = make_target(model, None, prototype=None, batched=True, context={})
+    z = torch.tensor([[-1.0], [0.5]])
+    likelihood = RadialExponential(torch.zeros(2, 3), z[:, 0].exp()).log_prob(torch.ones(3))
+    prior = pyro.distributions.Normal(0.0, 1.0).log_prob(z[:, 0])
+    torch.testing.assert_close(target.potential(z), -prior - likelihood)
 
 
 def test_bad_input() -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_gan.distributions import EntropicGAN, EntropicModel, LinearGaussian
-from pyro_gan.estimators import ImportanceWeighted, Laplace
+from pyro_gan.estimators import ImportanceWeighted, Laplace, Surrogate
 from pyro_gan.estimators.base import from_log_weights
 from tests.distributions.linear_models import POINTS, THREE, gan_of, random_linear, standard_normal, zigzag
 from tests.statistics import NUM_SE, assert_close_in_se
@@ -173,6 +173,17 @@ def test_blocks_of_data_change_nothing(monkeypatch: pytest.MonkeyPatch, seed: in
     assert torch.equal(ImportanceWeighted(num_particles=50)(model, POINTS).value, whole.value)
 
 
+def test_blocks_of_data_share_a_guides_noise(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    guide = wide(THREE)
+    for estimator in (ImportanceWeighted(guide, num_particles=50), Surrogate(guide, num_particles=50)):
+        gan = EntropicGAN(gan_of(THREE).model().decode, standard_normal(2), regularization=0.5, seed=seed)
+        gan.estimator = estimator
+        whole = gan.log_prob(POINTS)
+        with monkeypatch.context() as patch:
+            patch.setattr("pyro_gan.estimators.base.MAX_WEIGHTS", 60)
+            torch.testing.assert_close(gan.log_prob(POINTS), whole, rtol=0, atol=1e-9)
+
+
 # Bad input.
 
 
@@ -198,6 +209,7 @@ class Implicit(dist.TorchDistribution):
         (lambda y: Implicit(len(y)), "has no density|does not have"),
         (lambda y: torch.randn(len(y), 2, dtype=torch.float64), "explicit guide"),
         (lambda y: dist.Delta(y[:, :2]).to_event(1), "explicit guide"),
+        (lambda y: dist.Normal(y[:, :2], 1.0).to_event(1).mask(False), "explicit guide"),
         (lambda y: dist.Normal(y[:, :2], 1.0), "to_event"),
         (lambda y: dist.Normal(y, 1.0).to_event(1), "event_shape"),
         (lambda y: dist.Normal(y[0, :2], 1.0).to_event(1), "batch_shape"),

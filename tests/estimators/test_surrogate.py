@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 
 import pyro
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from pyro_gan.distributions import LinearGaussian
 from pyro_gan.estimators import Coupling, ImportanceWeighted, Laplace, Surrogate
+from pyro_gan.objectives import EntropicTransport
 from tests.distributions.linear_models import POINTS, THREE, double, gan_of, random_linear, zigzag
 from tests.statistics import NUM_SE, assert_close_in_se
 
@@ -150,3 +152,26 @@ def test_a_coupling_is_frozen() -> None:
     coupling = Coupling(network)
     assert coupling.train().training is False
     assert not any(p.requires_grad for p in coupling.parameters()) and network.weight.requires_grad
+
+
+@pytest.mark.parametrize(("form", "outputs"), [("semi_dual", 1), ("dual", 2)])
+def test_a_coupling_freezes_the_critic_of_a_transport(form: str, outputs: int) -> None:
+    objective = EntropicTransport(regularization=0.5, form=form)
+    critic = nn.Sequential(nn.Linear(3, outputs), nn.Dropout(0.5)).double()
+    with pytest.raises(ValueError, match="Dropout at 'critic.1' in training mode"):
+        Coupling(objective.potential(critic))
+    surrogate = Surrogate(Coupling(objective.potential(critic.eval())), num_particles=20)
+    model = gan_of(THREE).model()
+    assert not surrogate.log_prob(model, POINTS).requires_grad
+    y = POINTS.clone().requires_grad_()
+    surrogate.log_prob(model, y).sum().backward()
+    assert y.grad.abs().sum() > 0 and all(p.grad is None for p in critic.parameters())
+    again = pickle.loads(pickle.dumps(surrogate))
+    assert torch.equal(again.coupling(POINTS), surrogate.coupling(POINTS))
+
+
+def test_without_any_weight_it_is_minus_infinity() -> None:
+    y = torch.cat([POINTS, torch.full((1, 3), 1e200, dtype=torch.float64)])
+    estimate = Surrogate(Coupling(lambda x: x[:, 0]), num_particles=20)(gan_of(THREE).model(), y)
+    assert torch.isfinite(estimate.value[:-1]).all() and torch.isneginf(estimate.value[-1])
+    assert estimate.ess[-1] == 0 and torch.isposinf(estimate.standard_error[-1])

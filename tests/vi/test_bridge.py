@@ -142,3 +142,10 @@ def test_doors() -> None:
         ApproximateProposal(implicit(), ratio=ratio, x=toy.data(5), prior=dist.Normal(torch.zeros(2), 1.0))
     with pytest.raises(ValueError, match="at least one"):
         ApproximateProposal(implicit(), ratio=ratio, x=toy.data(0), prior=toy.prior())
+
+
+def test_encodings_outside_the_support_are_refused() -> None:
+    """Pyro's transforms would clamp them to its edge, where no chain moves."""
+    gan = LatentPosterior(nn.Identity(), lambda x: x.sum(-1), dist.Uniform(-1.0, 1.0).expand([1]).to_event(1))
+    with pytest.raises(ValueError, match="support"):
+        encoder_starts(explicit(), torch.full((9, 1), 50.0), model=gan)

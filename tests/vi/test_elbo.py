@@ -386,3 +386,38 @@ def test_a_part_of_an_event_cannot_be_masked() -> None:
 def test_it_calls_nothing_a_bound() -> None:
     assert RatioELBO({"z": nn.Linear(1, 1)}).is_bound is False
     assert AggregatedRatio(nn.Linear(1, 1)).is_bound is False
+
+
+def test_an_auxiliary_site_has_no_ratio() -> None:
+    """The model has no such site to be compared with."""
+
+    def guide(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            law = dist.Normal(0.0, 1.0).expand([len(x), 2]).to_event(1)
+            pyro.sample("z", dist.Delta(pyro.sample("a", law, infer={"is_auxiliary": True}), event_dim=1))
+
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(0.0, 1.0).expand([len(x), 2]).to_event(1))
+
+    elbo = RatioELBO({"z": nn.Linear(2, 1), "a": nn.Linear(2, 1)})
+    with pytest.raises(ValueError, match="'a'"):
+        elbo.loss(model, guide, torch.zeros(5, 2))
+
+
+def test_contexts_within_an_event_are_not_taken_for_rows() -> None:
+    """Three contexts, one for each part of an event, in a plate of three."""
+    context = torch.arange(3.0)[:, None]
+
+    def guide() -> None:
+        with pyro.plate("data", 3):
+            noise = dist.Normal(0.0, 1.0).expand([1]).to_event(1)
+            law = Implicit(lambda x, e: x + e, noise, event_shape=(1,), context=context)
+            pyro.sample("z", law.to_event(1))
+
+    def model() -> None:
+        with pyro.plate("data", 3):
+            pyro.sample("z", dist.Normal(0.0, 1.0).expand([3, 3, 1]).to_event(2))
+
+    with pytest.raises(ValueError, match="context at 'z'"):
+        RatioELBO({"z": lambda x, z: z.flatten(1).sum(-1)}).loss(model, guide)

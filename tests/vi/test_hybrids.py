@@ -328,3 +328,15 @@ def test_doors() -> None:
         HYBRIDS["alpha-GAN"]._replace(form=cast(Any, "minimax")).check()
     with pytest.raises(ValueError, match="likelihood to be one of"):
         Hybrid(cast(Any, "laplace"), "data", "analytic").check()
+
+
+def test_latents_of_encoder_and_prior_do_not_broadcast() -> None:
+    loss = HybridLoss(
+        HYBRIDS["VAE"],
+        generator=nn.Linear(2, 3),
+        prior=dist.Normal(0.0, 1.0).expand([1]).to_event(1),
+        encoder=GaussianGuide(nn.Linear(3, 4), dim=2),
+        observer=Observer("normal", 1.0, reduction="sum"),
+    )
+    with pytest.raises(ValueError, match="the prior's latents"):
+        loss.encoder_loss(torch.zeros(5, 3))

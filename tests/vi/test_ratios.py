@@ -232,3 +232,15 @@ def test_doors() -> None:
         GaussianGuide(nn.Linear(3, 3), dim=2).conditional(torch.zeros(5, 3))
     with pytest.raises(ValueError, match="num_moment_draws"):
         ImplicitGuide(nn.Identity(), toy.prior(), event_shape=(1,), num_moment_draws=1)
+
+
+def test_adaptive_contrast_does_not_broadcast() -> None:
+    """Moments of another latent, or a prior of numbers, would give a ratio of something else."""
+    network, prior = Joined(nn.Linear(4, 1)), dist.Normal(0.0, 1.0).expand([2]).to_event(1)
+    guide = GaussianGuide(nn.Linear(2, 2), dim=1)
+    with pytest.raises(ValueError, match="of one shape"):
+        AdaptiveContrast(network, moments=guide.moments, prior=prior)(torch.zeros(6, 2), torch.zeros(6, 2))
+    guide = GaussianGuide(nn.Linear(2, 4), dim=2)
+    ratio = AdaptiveContrast(network, moments=guide.moments, prior=dist.Normal(0.0, 1.0))
+    with pytest.raises(ValueError, match="the prior's latent"):
+        ratio(torch.zeros(2, 2), torch.zeros(2, 2))

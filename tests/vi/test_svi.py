@@ -306,3 +306,26 @@ def test_a_latent_site_with_a_players_name_is_refused() -> None:
     guide = ImplicitGuide(Joined(nn.Linear(5, 2)), PRIOR, event_shape=(2,), site="guide")
     with pytest.raises(ValueError, match="player's name"):
         RatioELBO({"guide": nn.Linear(2, 1)})(Model(), guide).roles()
+
+
+def test_a_ratio_alone_is_not_fitted_to_a_guides_first_parameters() -> None:
+    """A bare parameter's trained value is in Pyro's store, which the players do not read."""
+
+    def guide(x: Tensor) -> None:
+        loc = pyro.param("loc", torch.zeros(2))
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(loc, 1.0).expand([len(x), 2]).to_event(1))
+
+    ratio = AggregatedRatio(nn.Linear(2, 1))
+    loss = RatioELBO({"z": ratio})(Scaled(), guide)
+    svi = AdversarialSVI(loss, {"model": None, "z": torch.optim.SGD(ratio.parameters(), lr=0.1)})
+    with pytest.raises(ValueError, match=r"pyro.param\('loc'\)"):
+        svi.step(torch.randn(8, 3))
+
+
+def test_evaluate_loss_leaves_batch_statistics() -> None:
+    discriminator = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+    loss = HybridLoss(HYBRIDS["DCGAN"], generator=nn.Linear(2, 3), prior=PRIOR, discriminator=discriminator)
+    before = {name: value.clone() for name, value in discriminator.state_dict().items()}
+    AdversarialSVI(loss, {"generator": None, "discriminator": None}).evaluate_loss(torch.randn(8, 3))
+    assert all(torch.equal(before[name], value) for name, value in discriminator.state_dict().items())

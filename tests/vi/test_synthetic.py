@@ -131,3 +131,12 @@ def test_doors() -> None:
         Observer("normal", 0.0, reduction="sum")
     with pytest.raises(ValueError, match="one output a row"):
         SyntheticLikelihood(nn.Linear(3, 2)).log_weight(torch.zeros(4, 3))
+
+
+def test_data_of_another_shape_do_not_broadcast() -> None:
+    observer = Observer("normal", 1.0, reduction="sum")
+    with pytest.raises(ValueError, match="event shape"):
+        observer.log_prob(torch.zeros(6, 3), torch.zeros(6, 1))
+    likelihood = SyntheticLikelihood(nn.Linear(3, 1), observer=observer)
+    with pytest.raises(ValueError, match="event shape"):
+        likelihood("x", torch.zeros(6, 3), obs=torch.zeros(6, 1))
