@@ -99,12 +99,12 @@ class LatentPosterior(nn.Module):
         self.temperature = temperature
         self.site = site
         self.chunk_size = chunk_size
-        support = prior.support
+        support: Any = prior.support
         assert support is not None  # `check_prior` has seen to it
         # A mixture's support is that of its components, which torch will not transform under the mixture's name; older
         # versions of torch have no such name.
         if type(support).__name__ == "MixtureSameFamilyConstraint":
-            support = getattr(support, "base_constraint")  # noqa: B009 (unknown to the stubs)
+            support = support.base_constraint
         self._constrain = biject_to(support)
         self._is_real = _is_real(support)
         self.transforms = {site: self._constrain.inv}

@@ -122,7 +122,7 @@ class EntropicGAN(TorchDistribution):
         self._seed = seed
         super().__init__(torch.Size(), self._model.event_shape, validate_args=validate_args)
 
-    @constraints.dependent_property  # type: ignore[misc]
+    @property
     def support(self) -> constraints.Constraint:
         """All of R^d."""
         return constraints.independent(constraints.real, len(self.event_shape))

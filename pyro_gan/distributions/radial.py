@@ -65,8 +65,7 @@ class RadialExponential(TorchDistribution):
         self.scale = scale.expand(batch_shape)
         super().__init__(batch_shape, event_shape, validate_args=validate_args)
 
-    # Types of torch's own properties, which pass for methods.
-    @constraints.dependent_property  # type: ignore[misc]
+    @property
     def support(self) -> constraints.Constraint:
         """All of R^d."""
         return constraints.independent(constraints.real, len(self.event_shape))

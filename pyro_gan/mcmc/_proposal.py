@@ -152,7 +152,8 @@ def _check_covers(proposal: Distribution, target: Target) -> None:
 
 def _inside(proposal: Distribution, values: Tensor) -> Tensor:
     try:
-        inside: Tensor = proposal.support.check(values)  # type: ignore[union-attr]
+        support: Any = proposal.support
+        inside: Tensor = support.check(values)
     except (AttributeError, NotImplementedError):  # not every distribution says what its support is
         return torch.ones_like(values.flatten(1)[:, 0], dtype=torch.bool)
     return inside.reshape(len(values), -1).all(1)

@@ -251,11 +251,11 @@ def test_bad_input_raises() -> None:
     with pytest.raises(ValueError, match="step size for each of 4 powers; got 2"):
         AIS(affine(), schedule=Schedule(linear(3), torch.ones(2, 1), 1))
     with pytest.raises(ValueError, match=r"ladder of powers; got 100\. linear\(100\)"):
-        AIS(affine(), 100)  # type: ignore[arg-type]
+        AIS(affine(), 100)
     with pytest.raises(ValueError, match="kernel to make a BatchKernel .* got int"):
         AIS(affine(), linear(3), kernel=lambda target: 3)()
     with pytest.raises(ValueError, match=r"lambda target: MALA\(target, \.\.\.\), not MALA\(model\)"):
-        AIS(affine(), linear(3), kernel=MALA(affine()))  # type: ignore[arg-type]
+        AIS(affine(), linear(3), kernel=MALA(affine()))
     from_data = functools.partial(IndependenceMH, initial_log_ratio=torch.zeros(3))
     with pytest.raises(ValueError, match="without initial_log_ratio"):
         AIS(affine(), linear(3), kernel=from_data)()

@@ -185,7 +185,7 @@ def test_bad_settings_get_a_clear_error() -> None:
     with pytest.raises(ValueError, match=r"distance in \(0, 1\]"):
         collision_sample_size(100, 1.5, norm="l2")
     with pytest.raises(ValueError, match="'l1' or 'l2'; got 'max'"):
-        collision_sample_size(100, 0.5, norm="max")  # type: ignore[arg-type]
+        collision_sample_size(100, 0.5, norm="max")
     for num_pairs in (0, 46):
         with pytest.raises(ValueError, match=f"num_pairs = {num_pairs}"):
             closest_pairs(torch.randn(10, 2), num_pairs=num_pairs)

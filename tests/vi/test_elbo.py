@@ -321,7 +321,7 @@ def test_doors() -> None:
     with pytest.raises(ValueError, match="Trace_ELBO"):
         RatioELBO({})
     with pytest.raises(ValueError, match="ratio network"):
-        RatioELBO({"z": 3})  # type: ignore[dict-item]
+        RatioELBO({"z": 3})
     with pytest.raises(ValueError, match=r"AggregatedRatio\(network\)"):
         RatioELBO({"z": lambda a, b, c: a})
     refuse("Expected the guide to sample 'w'", model_of(), guide, {"w": linear})

@@ -77,7 +77,7 @@ def test_a_step_follows_the_players_own_losses() -> None:
     """What a player moves by is the gradient of its own loss, at the networks as the players before left them."""
     x, first, second = torch.randn(16, 3), alpha_gan(), alpha_gan()
     for made in (first, second):
-        made.discriminator.eval()  # type: ignore[union-attr]
+        made.discriminator.eval()
     svi = AdversarialSVI(
         first, {n: torch.optim.SGD(r.module.parameters(), lr=0.1) for n, r in first.roles().items()}
     )
@@ -146,7 +146,7 @@ def test_a_run_leaves_networks_in_evaluation_mode() -> None:
     svi = AdversarialSVI(loss, optimizers(loss))
     svi.run(
         torch.randn(64, 3), num_steps=2, batch_size=8, progress=False,
-        callback=lambda step, losses: seen.append((step, set(losses), loss.discriminator.training)),  # type: ignore[union-attr]
+        callback=lambda step, losses: seen.append((step, set(losses), loss.discriminator.training)),
     )  # fmt: skip
     assert seen == [(step, {"encoder", "generator", "discriminator", "code"}, True) for step in (1, 2)]
     assert not any(role.module.training for role in loss.roles().values())
@@ -287,7 +287,7 @@ def test_doors() -> None:
         AdversarialSVI(loss, made, steps={"critic": 2})
     shared = made | {
         "generator": torch.optim.Adam([*loss.generator.parameters(), *loss.encoder.parameters()])
-    }  # type: ignore[union-attr]
+    }
     with pytest.raises(ValueError, match="does not hold|belongs to players"):
         AdversarialSVI(loss, shared).step(torch.randn(8, 3))
     loss.generator.requires_grad_(False)
@@ -297,7 +297,7 @@ def test_doors() -> None:
 
 def test_a_parameter_of_two_players_is_refused() -> None:
     loss = alpha_gan()
-    loss.generator = nn.Sequential(nn.Linear(2, 3), loss.discriminator)  # type: ignore[arg-type]
+    loss.generator = nn.Sequential(nn.Linear(2, 3), loss.discriminator)
     with pytest.raises(ValueError, match="belongs to players 'generator' and 'discriminator'"):
         AdversarialSVI(loss, optimizers(loss)).step(torch.randn(8, 3))
 
