@@ -8,24 +8,25 @@ ArviZ. `calibrate` and `fit_log_ratio` make the log ratio.
 from pyro_gan import (
     annealing,
     distributions,
-    estimators,
     export,
-    independent,
+    importance,
     latent,
+    likelihood,
     mcmc,
     objectives,
     ratio,
-    target,
+    resampling,
+    residuals,
+    targets,
     toys,
     training,
     vi,
-    weights,
 )
 from pyro_gan.export import to_arviz
-from pyro_gan.independent import ImportanceResampler
 from pyro_gan.latent import LatentPosterior
 from pyro_gan.mcmc import VectorizedMCMC
 from pyro_gan.ratio import LogRatio, calibrate, fit_log_ratio
+from pyro_gan.resampling import ImportanceResampler
 
 __version__ = "0.1.0.dev0"
 
@@ -37,18 +38,19 @@ __all__ = [
     "annealing",
     "calibrate",
     "distributions",
-    "estimators",
     "export",
     "fit_log_ratio",
-    "independent",
+    "importance",
     "latent",
+    "likelihood",
     "mcmc",
     "objectives",
     "ratio",
-    "target",
+    "resampling",
+    "residuals",
+    "targets",
     "to_arviz",
     "toys",
     "training",
     "vi",
-    "weights",
 ]

@@ -9,7 +9,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from pyro_gan._frozen import rng_fork
+from pyro_gan._random import rng_fork
 from pyro_gan.toys import RealNVP, Toy
 from pyro_gan.toys.base import DensityRatio
 

@@ -40,7 +40,7 @@ EIGHT = {
     "toys",
 }
 # part of the package -> the parts that it must never import
-NEVERS = {part: {"ratio", "latent", "objectives"} for part in ("target", "independent", "mcmc", "annealing")}
+NEVERS = {part: {"ratio", "latent", "objectives"} for part in ("targets", "resampling", "mcmc", "annealing")}
 NEVERS["objectives"] = {"mcmc"}
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from pyro_gan import LatentPosterior, LogRatio, toys
 from pyro_gan.evaluate import mode_report
 from pyro_gan.objectives import Bernoulli, GradientPenalty, fit_gan
+from tests.exact_targets import affine_toy
 from tests.statistics import (
     assert_close_in_se,
     assert_follows,
@@ -23,7 +24,6 @@ from tests.statistics import (
     assert_same_distribution,
     assert_sd,
 )
-from tests.targets import affine_toy
 
 TOYS = {
     "affine": lambda: affine_toy(3),

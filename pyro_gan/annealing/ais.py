@@ -14,7 +14,7 @@ from pyro_gan.annealing.mover import KernelFactory, Mover, Schedule, check_facto
 from pyro_gan.annealing.normaliser import LogNormaliser, log_normaliser
 from pyro_gan.annealing.path import Path, constrained, find_target
 from pyro_gan.mcmc.langevin import MALA
-from pyro_gan.target import Target
+from pyro_gan.targets import Target
 
 __all__ = ["AIS", "AISReport", "Annealed", "AnnealedSamples", "anneal", "tune"]
 

@@ -13,7 +13,7 @@ from pyro_gan.annealing.ladder import check_ladder
 from pyro_gan.annealing.path import Path
 from pyro_gan.mcmc.independence import IndependenceMH
 from pyro_gan.mcmc.kernel import BatchKernel
-from pyro_gan.target import Target
+from pyro_gan.targets import Target
 
 __all__ = ["KernelFactory", "Moved", "Mover", "Schedule", "check_factory"]
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyro_gan.target import Target, make_target
+from pyro_gan.targets import Target, make_target
 
 __all__ = ["Path", "constrained", "find_target"]
 

@@ -12,10 +12,10 @@ from torch import Tensor
 from pyro_gan.annealing.ladder import next_beta
 from pyro_gan.annealing.mover import KernelFactory, Mover, Schedule, check_factory
 from pyro_gan.annealing.path import Path, constrained, find_target
-from pyro_gan.independent.resampling import BLOCK_DRAWS
+from pyro_gan.importance import systematic
 from pyro_gan.mcmc.langevin import MALA
-from pyro_gan.target import Target
-from pyro_gan.weights import systematic
+from pyro_gan.resampling.importance import BLOCK_DRAWS
+from pyro_gan.targets import Target
 
 __all__ = ["SMC", "SMCReport", "SMCSamples"]
 

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from pyro_gan import LatentPosterior, calibrate, fit_log_ratio
 from pyro_gan.demo.gan import GAN, PixelScale, Splits
 from pyro_gan.demo.settings import Settings
+from pyro_gan.importance import WeightTail
 from pyro_gan.objectives import Bernoulli
 from pyro_gan.ratio.diagnostics import FrontierPoint, RatioReport, diagnose
 from pyro_gan.ratio.heads import LogRatio
-from pyro_gan.weights import WeightTail
 
 __all__ = ["Ratio", "fit_fresh", "make_own", "verdict"]
 

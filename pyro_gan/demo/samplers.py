@@ -14,8 +14,8 @@ from pyro_gan import ImportanceResampler, LatentPosterior, VectorizedMCMC
 from pyro_gan.demo.cost import VALUE, VALUE_AND_GRADIENT, counted
 from pyro_gan.demo.ratios import Ratio
 from pyro_gan.demo.settings import Settings
-from pyro_gan.independent import RejectionSampler
 from pyro_gan.mcmc import MALA, PCN, ULA, BatchHMC, BatchKernel, IndependenceMH, RandomWalk
+from pyro_gan.resampling import RejectionSampler
 
 __all__ = ["GAMMA", "MAX_RHAT", "MIN_OUTPUTS", "SAMPLERS", "Outputs", "sample"]
 

@@ -1,9 +1,7 @@
-"""Generators as Pyro distributions, and the laws that come with them."""
+"""Generators as Pyro distributions, and the distributions that come with them."""
 
 from pyro_gan.distributions.entropic import EntropicGAN
 from pyro_gan.distributions.implicit import Implicit
-from pyro_gan.distributions.linear import AffineGuide, LinearGaussian
-from pyro_gan.distributions.model import EntropicModel
-from pyro_gan.distributions.radial import RadialExponential
+from pyro_gan.residuals.radial import RadialExponential
 
-__all__ = ["AffineGuide", "EntropicGAN", "EntropicModel", "Implicit", "LinearGaussian", "RadialExponential"]
+__all__ = ["EntropicGAN", "Implicit", "RadialExponential"]

@@ -11,12 +11,12 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
-from pyro_gan._frozen import rng_fork
+from pyro_gan._random import rng_fork
 from pyro_gan._typing import Generator
-from pyro_gan.distributions.model import EntropicModel
-from pyro_gan.estimators.base import Estimator, LikelihoodEstimate
-from pyro_gan.estimators.importance import ImportanceWeighted
-from pyro_gan.estimators.surrogate import Surrogate
+from pyro_gan.likelihood.estimator import Estimator, LikelihoodEstimate
+from pyro_gan.likelihood.importance import ImportanceWeighted
+from pyro_gan.likelihood.joint import EntropicModel
+from pyro_gan.likelihood.surrogate import Surrogate
 
 __all__ = ["EntropicGAN"]
 
@@ -99,7 +99,7 @@ class EntropicGAN(TorchDistribution):
     ) -> None:
         estimator = ImportanceWeighted() if estimator is None else estimator
         if not isinstance(estimator, Estimator):
-            raise ValueError(f"Expected an estimator of pyro_gan.estimators; got {estimator!r}.")
+            raise ValueError(f"Expected an estimator of pyro_gan.likelihood; got {estimator!r}.")
         if not estimator.is_differentiable:
             raise ValueError(
                 f"Expected an estimator that is a differentiable function of y, such as ImportanceWeighted('prior') or "

@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pyro_gan._chunks import by_chunk
-from pyro_gan._frozen import check_eval, rng_fork
+from pyro_gan._networks import by_chunk, check_eval
+from pyro_gan._random import rng_fork
 from pyro_gan.evaluate._rows import as_rows, pool_rows
 from pyro_gan.evaluate.lipschitz import lipschitz_constant, lipschitz_mlp
 from pyro_gan.evaluate.two_sample import c2st

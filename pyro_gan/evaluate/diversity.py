@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyro_gan._chunks import by_chunk
+from pyro_gan._networks import by_chunk
 from pyro_gan.evaluate._rows import as_rows
 
 __all__ = ["PairMean", "ms_ssim", "num_distinct", "pair_distance"]

@@ -8,8 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyro_gan._chunks import by_chunk
-from pyro_gan._frozen import check_eval
+from pyro_gan._networks import by_chunk, check_eval
 from pyro_gan.evaluate._rows import as_rows
 
 __all__ = ["extract_features"]

@@ -10,12 +10,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution
 
-from pyro_gan._frozen import rng_fork
+from pyro_gan._networks import unchecked
+from pyro_gan._random import rng_fork
 from pyro_gan._typing import Params
-from pyro_gan._unchecked import unchecked
 from pyro_gan.mcmc.kernel import BatchKernel
 from pyro_gan.mcmc.metropolis import State
-from pyro_gan.target import Target
+from pyro_gan.targets import Target
 
 __all__ = ["IndependenceKernel", "check_fits", "check_proposal"]
 

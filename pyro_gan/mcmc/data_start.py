@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from pyro_gan.mcmc.metropolis import State, metropolis, take
-from pyro_gan.target import Target
+from pyro_gan.targets import Target
 
 __all__ = ["DataStart", "Policy", "Settled", "check_policy", "check_scores", "settle", "start_at_scores"]
 

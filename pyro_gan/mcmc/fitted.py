@@ -12,12 +12,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution, MultivariateNormal, constraints
 
-from pyro_gan._chunks import by_chunk
-from pyro_gan._frozen import rng_fork
+from pyro_gan._networks import by_chunk
+from pyro_gan._random import rng_fork
 from pyro_gan._typing import Params
-from pyro_gan.target import Target, make_target
+from pyro_gan.importance import WeightTail, weight_tail
+from pyro_gan.targets import Target, make_target
 from pyro_gan.training import Player, train
-from pyro_gan.weights import WeightTail, weight_tail
 
 __all__ = ["Family", "FittedProposal", "fit_proposal"]
 

@@ -21,7 +21,7 @@ from pyro_gan.mcmc._halton import halton
 from pyro_gan.mcmc.kernel import BatchKernel
 from pyro_gan.mcmc.metropolis import Info, State, metropolis
 from pyro_gan.mcmc.step_size import StepSize
-from pyro_gan.target import Target
+from pyro_gan.targets import Target
 
 __all__ = ["BatchHMC", "accept_trajectory", "hmc_step", "leapfrog"]
 

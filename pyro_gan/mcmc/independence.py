@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyro_gan._frozen import rng_fork
+from pyro_gan._random import rng_fork
 from pyro_gan._typing import Params, Tempered
 from pyro_gan.mcmc._proposal import IndependenceKernel
 from pyro_gan.mcmc.data_start import DataStart, Policy, check_policy, check_scores, settle, start_at_scores

@@ -17,7 +17,7 @@ from pyro_gan._typing import Params
 from pyro_gan.mcmc.metropolis import Info, State, take
 from pyro_gan.mcmc.start import check_initial_params, find_start, start_at
 from pyro_gan.mcmc.step_size import StepSize
-from pyro_gan.target import Target, make_target
+from pyro_gan.targets import Target, make_target
 
 __all__ = ["BatchKernel"]
 

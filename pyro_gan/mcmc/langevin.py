@@ -21,7 +21,7 @@ from pyro_gan._typing import Params
 from pyro_gan.mcmc.kernel import BatchKernel
 from pyro_gan.mcmc.metropolis import MAX_ENERGY_CHANGE, Info, State, metropolis
 from pyro_gan.mcmc.step_size import StepSize
-from pyro_gan.target import Target
+from pyro_gan.targets import Target
 
 __all__ = ["MALA", "ULA", "mala_step", "ula_step"]
 

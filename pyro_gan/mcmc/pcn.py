@@ -19,13 +19,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
 
-from pyro_gan._frozen import rng_fork
+from pyro_gan._random import rng_fork
 from pyro_gan._typing import Params
 from pyro_gan.mcmc._proposal import check_fits, check_proposal
 from pyro_gan.mcmc.kernel import BatchKernel
 from pyro_gan.mcmc.metropolis import Info, State, metropolis
 from pyro_gan.mcmc.step_size import StepSize
-from pyro_gan.target import Target
+from pyro_gan.targets import Target
 
 __all__ = ["PCN", "RandomWalk"]
 

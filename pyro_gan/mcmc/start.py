@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pyro_gan._typing import Params
 from pyro_gan.mcmc.metropolis import State
-from pyro_gan.target import Target
+from pyro_gan.targets import Target
 
 __all__ = ["check_initial_params", "find_start", "start_at"]
 

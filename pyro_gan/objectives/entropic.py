@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pyro_gan._residual import check_regularization, residual_loss
-from pyro_gan._scores import critic_scores
+from pyro_gan._networks import critic_scores
 from pyro_gan._typing import Critic
 from pyro_gan.objectives._tangent import exp_tangent
+from pyro_gan.residuals.loss import check_regularization, residual_loss
 
 __all__ = ["EntropicTransport"]
 

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from pyro_gan._scores import critic_scores
-from pyro_gan.objectives._batches import Batches
+from pyro_gan._networks import critic_scores
 from pyro_gan.objectives.base import Objective, Penalty, TwoSampleLoss
 from pyro_gan.objectives.entropic import EntropicTransport
 from pyro_gan.training import Player, train
+from pyro_gan.training.batches import Batches
 
 __all__ = ["FittedGAN", "fit_gan"]
 

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from pyro_gan._frozen import check_eval
+from pyro_gan._networks import check_eval
 from pyro_gan._typing import Generator
-from pyro_gan.objectives._batches import Batches
 from pyro_gan.objectives.entropic import EntropicTransport
 from pyro_gan.training import Player, train
+from pyro_gan.training.batches import Batches
 
 __all__ = ["FittedTransport", "fit_transport"]
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from pyro_gan._checkpoint import rng_state, set_rng_state
-from pyro_gan._chunks import chunk_rows
+from pyro_gan._networks import chunk_rows
+from pyro_gan._random import rng_state, set_rng_state
 from pyro_gan.ratio._holdout import check_rows, score_rows
 from pyro_gan.ratio.diagnostics import FrontierPoint, RatioReport, diagnose
 from pyro_gan.ratio.heads import LogRatio

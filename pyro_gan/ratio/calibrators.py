@@ -11,10 +11,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pyro_gan._frozen import check_eval
+from pyro_gan._networks import check_eval
 from pyro_gan._typing import Critic
 from pyro_gan.ratio._holdout import balanced_indices, check_rows, score_rows
-from pyro_gan.ratio._maps import (
+from pyro_gan.ratio.diagnostics import RatioReport, diagnose
+from pyro_gan.ratio.heads import LogRatio, critic_scores
+from pyro_gan.ratio.maps import (
     GUARD_WIDTH,
     METHODS,
     Beta,
@@ -25,8 +27,6 @@ from pyro_gan.ratio._maps import (
     TailGuard,
     Temperature,
 )
-from pyro_gan.ratio.diagnostics import RatioReport, diagnose
-from pyro_gan.ratio.heads import LogRatio, critic_scores
 
 __all__ = [
     "Beta",

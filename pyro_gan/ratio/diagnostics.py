@@ -11,8 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from pyro_gan.importance import WeightTail, weight_tail
 from pyro_gan.ratio._logistic import fit_logistic
-from pyro_gan.weights import WeightTail, weight_tail
 
 __all__ = ["FrontierPoint", "RatioReport", "Reliability", "diagnose"]
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LinearLR, LRScheduler
 
-from pyro_gan._frozen import check_eval
+from pyro_gan._networks import check_eval
 from pyro_gan._typing import Generator
 from pyro_gan.objectives.base import Objective
 from pyro_gan.objectives.scoring import Bernoulli

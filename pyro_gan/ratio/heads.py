@@ -10,9 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pyro_gan._chunks import by_chunk
-from pyro_gan._frozen import check_eval
-from pyro_gan._scores import critic_scores
+from pyro_gan._networks import by_chunk, check_eval, critic_scores
 from pyro_gan._typing import Critic
 from pyro_gan.objectives.base import Objective
 from pyro_gan.objectives.scoring import Bernoulli

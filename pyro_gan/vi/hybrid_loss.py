@@ -10,7 +10,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
-from pyro_gan._scores import critic_scores
+from pyro_gan._networks import critic_scores
 from pyro_gan.objectives.base import Objective, TwoSampleLoss
 from pyro_gan.objectives.scoring import Bernoulli
 from pyro_gan.vi.guides import Encoder

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
-from pyro_gan._scores import critic_scores
+from pyro_gan._networks import critic_scores
 from pyro_gan._typing import Critic
 from pyro_gan.objectives.base import Objective
 from pyro_gan.objectives.scoring import Bernoulli

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from pyro_gan.objectives._batches import Batches
 from pyro_gan.training import Player, train
+from pyro_gan.training.batches import Batches
 from pyro_gan.vi.players import AdversarialLoss
 
 __all__ = ["AdversarialSVI"]

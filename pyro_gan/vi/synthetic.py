@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
-from pyro_gan._scores import critic_scores
+from pyro_gan._networks import critic_scores
 from pyro_gan._typing import Critic
 from pyro_gan.vi._frozen_call import call_frozen
 from pyro_gan.vi.observer import Observer

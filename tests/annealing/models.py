@@ -11,8 +11,8 @@ from torch import Tensor
 from pyro_gan import LatentPosterior
 from pyro_gan.mcmc import MetropolisHastings
 from pyro_gan.mcmc.metropolis import State
-from pyro_gan.target import Target
-from tests.targets import ExactTarget, affine_toy
+from pyro_gan.targets import Target
+from tests.exact_targets import ExactTarget, affine_toy
 
 __all__ = ["GaussianRows", "Table", "affine", "model_of", "stays"]
 

@@ -15,10 +15,10 @@ from pyro_gan.annealing import AIS, Schedule, anneal, geometric, linear, log_nor
 from pyro_gan.annealing.mover import Mover
 from pyro_gan.annealing.path import Path
 from pyro_gan.mcmc import ISIR, MALA, PCN, BatchHMC, BatchKernel, IndependenceMH, RandomWalk
-from pyro_gan.target import Target, make_target
+from pyro_gan.targets import Target, make_target
 from tests.annealing.models import GaussianRows, affine, model_of, stays
+from tests.exact_targets import affine_toy, correlated_gaussian, uniform_latents
 from tests.statistics import assert_close_in_se
-from tests.targets import affine_toy, correlated_gaussian, uniform_latents
 
 KERNELS: dict[str, Callable[[Target], BatchKernel]] = {
     "MALA": MALA,

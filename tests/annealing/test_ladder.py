@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pyro_gan.annealing import AIS, geometric, linear, log_normaliser, next_beta, sigmoid
-from pyro_gan.weights import weight_tail
+from pyro_gan.importance import weight_tail
 from tests.annealing.models import affine
 from tests.statistics import assert_close_in_se
 

@@ -14,15 +14,15 @@ from torch import Tensor
 from pyro_gan import LatentPosterior, toys
 from pyro_gan.annealing import AIS, SMC, Schedule, linear, smc
 from pyro_gan.mcmc import MALA, PCN, BatchHMC, BatchKernel, RandomWalk
-from pyro_gan.target import Target, make_target
+from pyro_gan.targets import Target, make_target
 from tests.annealing.models import GaussianRows, Table, affine, model_of, stays
+from tests.exact_targets import TARGETS, affine_toy, uniform_latents
 from tests.statistics import (
     assert_chain_mean,
     assert_chain_sd,
     assert_close_in_se,
     assert_follows,
 )
-from tests.targets import TARGETS, affine_toy, uniform_latents
 
 KERNELS: dict[str, Callable[[Target], BatchKernel]] = {
     "MALA": MALA,

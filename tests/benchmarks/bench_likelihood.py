@@ -6,8 +6,7 @@ import pyro.distributions as dist
 import torch
 
 from pyro_gan import toys
-from pyro_gan.distributions import EntropicModel
-from pyro_gan.estimators import AnnealedImportance
+from pyro_gan.likelihood import AnnealedImportance, EntropicModel
 from tests.benchmarks.conftest import Figure
 from tests.benchmarks.paired import paired
 

@@ -12,7 +12,7 @@ import pytest
 from pyro_gan import LatentPosterior, VectorizedMCMC
 from pyro_gan.annealing import anneal, linear, tune
 from pyro_gan.mcmc import MALA, IndependenceMH
-from pyro_gan.target import make_target
+from pyro_gan.targets import make_target
 from tests.benchmarks.conftest import Figure
 from tests.benchmarks.paired import Ratio, paired, timed
 from tests.benchmarks.pairs import bare_forward, bare_gradient, conv_pair, mlp_pair

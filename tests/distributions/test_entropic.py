@@ -13,10 +13,10 @@ from pyro.infer import MCMC, NUTS, SVI, Predictive, Trace_ELBO
 from torch import Tensor, nn
 
 from pyro_gan import VectorizedMCMC
-from pyro_gan.distributions import EntropicGAN, EntropicModel
-from pyro_gan.estimators import Coupling, ImportanceWeighted, Laplace, Surrogate
+from pyro_gan.distributions import EntropicGAN
+from pyro_gan.likelihood import Coupling, EntropicModel, ImportanceWeighted, Laplace, Surrogate
 from pyro_gan.mcmc import MALA
-from tests.distributions.linear_models import POINTS, THREE, gan_of, standard_normal
+from tests.likelihood.linear_models import POINTS, THREE, gan_of, standard_normal
 from tests.statistics import assert_chain_mean, assert_mean, assert_same_distribution
 
 PRIOR = dist.Normal(torch.zeros(2), 1.0).to_event(1)
@@ -306,7 +306,7 @@ class Broken(nn.Module):
         ({"loss": "l2", "reduction": "mean"}, "no sum over coordinates"),
         ({"estimator": ImportanceWeighted(Laplace())}, "differentiable function of y"),
         ({"estimator": Surrogate(Coupling(lambda x: x[:, 0]), mode="paper")}, "no log density"),
-        ({"estimator": "prior"}, "estimator of pyro_gan.estimators"),
+        ({"estimator": "prior"}, "estimator of pyro_gan.likelihood"),
         ({"generator": Broken(0.0)}, "finite generated data|NaN for all"),
         ({"generator": nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))}, "training mode"),
         ({"generator": lambda z: z + torch.randn_like(z)}, "noise of its own"),

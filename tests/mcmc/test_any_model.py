@@ -17,8 +17,8 @@ from torch import Tensor
 
 from pyro_gan import LatentPosterior, VectorizedMCMC, to_arviz
 from pyro_gan.mcmc import MALA, PCN, BatchHMC, BatchKernel, IndependenceMH, RandomWalk
+from tests.exact_targets import affine_toy
 from tests.statistics import assert_chain_mean, assert_chain_sd, assert_close_in_se, chain_mean
-from tests.targets import affine_toy
 
 KERNELS: dict[str, Callable[..., BatchKernel]] = {
     "MALA": MALA,

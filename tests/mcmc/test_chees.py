@@ -20,8 +20,8 @@ from pyro_gan.mcmc.hmc import accept_trajectory, leapfrog
 from pyro_gan.mcmc.metropolis import Info, State
 from pyro_gan.mcmc.scale import RunningScale
 from pyro_gan.mcmc.trajectory import TrajectoryLength, chees_gradient
+from tests.exact_targets import TARGETS, correlated_gaussian
 from tests.statistics import assert_chain_mean, assert_chain_sd, assert_different, assert_same_distribution
-from tests.targets import TARGETS, correlated_gaussian
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*accepted nothing", "ignore:.*after warmup diverged")
 

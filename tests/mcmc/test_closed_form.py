@@ -26,6 +26,7 @@ from pyro_gan.mcmc import (
     MetropolisHastings,
     RandomWalk,
 )
+from tests.exact_targets import affine_toy, never_moved_probability, uniform_latents
 from tests.mcmc.proposals import Drifting
 from tests.statistics import (
     assert_chain_mean,
@@ -35,7 +36,6 @@ from tests.statistics import (
     assert_sd,
     chain_mean,
 )
-from tests.targets import affine_toy, never_moved_probability, uniform_latents
 
 KERNELS: dict[str, Callable[..., BatchKernel]] = {
     "IndependenceMH": IndependenceMH,

@@ -12,8 +12,8 @@ import torch
 from pyro_gan import ImportanceResampler, LatentPosterior, VectorizedMCMC, toys
 from pyro_gan.mcmc import ISIR, MALA, IndependenceMH, LocalGlobal, fit_proposal
 from pyro_gan.mcmc.fitted import FittedProposal
+from tests.exact_targets import TARGETS, uniform_latents
 from tests.statistics import assert_close_in_se, assert_same_distribution
-from tests.targets import TARGETS, uniform_latents
 
 pytest.importorskip("zuko")
 

@@ -27,9 +27,9 @@ from pyro_gan.mcmc import (
     RandomWalk,
 )
 from pyro_gan.mcmc.metropolis import Info, State, metropolis
+from tests.exact_targets import TARGETS, ExactTarget, uniform_latents
 from tests.mcmc.proposals import Drifting, Unbalanced
 from tests.statistics import assert_different, assert_follows, assert_same_distribution
-from tests.targets import TARGETS, ExactTarget, uniform_latents
 
 # One step is asked for; chains that stay are part of it.
 pytestmark = pytest.mark.filterwarnings("ignore:.*accepted nothing")

@@ -12,8 +12,8 @@ from torch import Tensor
 from pyro_gan import LatentPosterior, VectorizedMCMC, to_arviz, toys
 from pyro_gan.mcmc import MALA, IndependenceMH
 from pyro_gan.mcmc.moments import Moments, RunningMoments, nested_r_hat
+from tests.exact_targets import uniform_latents
 from tests.statistics import assert_mean
-from tests.targets import uniform_latents
 
 
 def posterior() -> LatentPosterior:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from pyro_gan import ImportanceResampler, LatentPosterior, VectorizedMCMC
+from pyro_gan.importance import WeightTail
 from pyro_gan.mcmc import BatchKernel, IndependenceMH
-from pyro_gan.weights import WeightTail
 from tests.statistics import NUM_SE
 
 __all__ = [

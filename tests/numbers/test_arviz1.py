@@ -15,7 +15,7 @@ import torch
 
 from pyro_gan import LatentPosterior, VectorizedMCMC, to_arviz
 from pyro_gan.mcmc import MALA
-from tests.targets import affine_toy
+from tests.exact_targets import affine_toy
 
 pytestmark = pytest.mark.numbers
 # Those that both define alike; their tail quantiles and intervals differ.

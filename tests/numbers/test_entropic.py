@@ -13,19 +13,20 @@ from scipy import stats
 from torch import Tensor, nn
 
 from pyro_gan.annealing import geometric
-from pyro_gan.distributions import EntropicModel, LinearGaussian
-from pyro_gan.estimators import (
+from pyro_gan.likelihood import (
     AnnealedImportance,
     Coupling,
+    EntropicModel,
     Estimator,
     ImportanceWeighted,
     Laplace,
+    LinearGaussian,
     Sandwich,
     Surrogate,
 )
 from pyro_gan.objectives import EntropicTransport, fit_transport
 from tests import zoo
-from tests.distributions.linear_models import SWEEP, gan_of, zigzag
+from tests.likelihood.linear_models import SWEEP, gan_of, zigzag
 from tests.statistics import FALSE_ALARM
 
 pytestmark = [pytest.mark.numbers, pytest.mark.filterwarnings("ignore:.*effective sample size")]

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from pyro_gan import ImportanceResampler, LatentPosterior, VectorizedMCMC
-from pyro_gan.independent import RejectionSampler
+from pyro_gan.importance import WeightTail
 from pyro_gan.mcmc import MALA, PCN, ULA, BatchHMC, BatchKernel, IndependenceMH, RandomWalk
-from pyro_gan.weights import WeightTail
+from pyro_gan.resampling import RejectionSampler
 from tests.numbers import gaussians25, mnist
 from tests.numbers.judge import NUM_OUTPUTS as JUDGED
 from tests.numbers.judge import TRUTH_DRAWS, TRUTH_RUNS, Run, agrees, estimate, worst_r_hat

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from pyro_gan import LogRatio, toys
-from pyro_gan._scores import critic_scores
+from pyro_gan._networks import critic_scores
 from pyro_gan.objectives import (
     KL,
     KLIEP,

@@ -9,8 +9,8 @@ import torch
 from pyro_gan import ImportanceResampler, LatentPosterior, VectorizedMCMC, toys
 from pyro_gan.evaluate import mode_report
 from pyro_gan.mcmc import IndependenceMH
+from tests.exact_targets import never_moved_probability
 from tests.statistics import assert_close_in_se
-from tests.targets import never_moved_probability
 
 pytestmark = pytest.mark.numbers
 NUM_OUTPUTS, NUM_STEPS = 40_000, 640

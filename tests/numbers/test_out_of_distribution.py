@@ -17,8 +17,15 @@ import torch
 from torch import Tensor, nn
 
 from pyro_gan import toys
-from pyro_gan.distributions import EntropicModel, LinearGaussian
-from pyro_gan.estimators import AnnealedImportance, Coupling, ImportanceWeighted, Laplace, Surrogate
+from pyro_gan.likelihood import (
+    AnnealedImportance,
+    Coupling,
+    EntropicModel,
+    ImportanceWeighted,
+    Laplace,
+    LinearGaussian,
+    Surrogate,
+)
 from pyro_gan.objectives import EntropicTransport, fit_gan
 from tests import zoo
 

@@ -7,7 +7,7 @@ import pytest
 
 from pyro_gan import LatentPosterior, toys
 from pyro_gan.evaluate import ModeReport, mode_report
-from pyro_gan.independent import RejectionReport, RejectionSampler
+from pyro_gan.resampling import RejectionReport, RejectionSampler
 
 pytestmark = pytest.mark.numbers
 NUM_OUTPUTS = 40_000

@@ -10,10 +10,9 @@ from torch import Tensor, nn
 from torch.quasirandom import SobolEngine
 
 from pyro_gan import toys
-from pyro_gan.distributions import LinearGaussian
-from pyro_gan.estimators import Coupling, Surrogate
+from pyro_gan.likelihood import Coupling, LinearGaussian, Surrogate
 from pyro_gan.objectives import EntropicTransport, fit_gan, fit_transport
-from tests.distributions.linear_models import POINTS, THREE, double, gan_of, standard_normal
+from tests.likelihood.linear_models import POINTS, THREE, double, gan_of, standard_normal
 from tests.statistics import assert_close_in_se
 
 FORMS = ["semi_dual", "dual"]

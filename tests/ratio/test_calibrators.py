@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_gan import toys
-from pyro_gan._frozen import frozen_twin
+from pyro_gan._networks import frozen_twin
 from pyro_gan.objectives import Bernoulli
 from pyro_gan.ratio import LogRatio, calibrate
 from pyro_gan.ratio._holdout import balanced_indices

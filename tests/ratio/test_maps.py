@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, softplus
 
 from pyro_gan import LatentPosterior, VectorizedMCMC, calibrate, toys
-from pyro_gan._frozen import frozen_twin
+from pyro_gan._networks import frozen_twin
 from pyro_gan.mcmc import MALA, IndependenceMH
 from pyro_gan.ratio._logistic import fit_monotone
-from pyro_gan.ratio._maps import METHODS, Calibrator
-from pyro_gan.ratio._maps.spline import _integrals
 from pyro_gan.ratio.calibrators import Beta, CalibratedLogRatio, Isotonic, MonotoneSpline, Platt, Temperature
+from pyro_gan.ratio.maps import METHODS, Calibrator
+from pyro_gan.ratio.maps.spline import _integrals
 from tests.statistics import FALSE_ALARM, assert_chain_mean
 
 SMOOTH = sorted(METHODS.keys() - {"isotonic"})

@@ -1,0 +1,93 @@
+"""A function of one chain as a function of all, by `torch.func.vmap`, and what to do where that fails."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from pyro_gan._typing import Params
+from pyro_gan.targets.densities import SiteError
+
+__all__ = ["same", "vectorised"]
+
+Densities = Callable[..., tuple[Tensor, Tensor]]
+
+_NUTS = "or run pyro.infer.NUTS(model) under pyro.infer.MCMC, a process for each chain"
+
+# What torch says, and what it means for a model. The first that fits is taken.
+_CURES = (
+    (
+        ("random operation",),
+        "it draws noise beside its latent sites (a generator or a Dropout with noise of its own, torch.randn), and the "
+        "same latents have no one density. Make the noise a latent site, fix it, or call .eval() on the network",
+    ),
+    (
+        ("Batch norm",),
+        "a BatchNorm in training mode takes statistics over the rows it is given. Call .eval() on the network",
+    ),
+    (
+        ("data-dependent control flow", ".item()", "data pointer", "NumPy", "numpy", "dynamic shape"),
+        "it branches in Python on a latent, or takes one out of torch (if z > 0, float(z), z.item(), z.numpy(), "
+        f"x[x > 0]). Write it with torch.where and torch functions, {_NUTS}",
+    ),
+    (
+        ("autograd.Function",),
+        "it runs a torch.autograd.Function that has no vmap. Give that one generate_vmap_rule = True and a "
+        f"setup_context, or write it with torch functions, {_NUTS}",
+    ),
+    (
+        ("in-place", "inplace", "in place"),
+        "it writes a latent into a tensor that has no chain dimension. Build the tensor by torch.stack, torch.cat or "
+        "torch.where",
+    ),
+)
+
+
+def vectorised(densities: Densities) -> Densities:
+    """Return log densities of a batch of chains, from those of one.
+
+    Args:
+        densities: Takes `{site: (*event)}` and keywords, and gives two scalars.
+
+    Returns:
+        A function of `{site: (chain, *event)}` and the same keywords that gives two tensors `(chain,)`. It raises
+        `ValueError` with the cure where the model cannot be run so.
+    """
+    # No closure: what has been run must still pickle.
+    return functools.partial(_batched, densities)
+
+
+def same(a: Tensor, b: Tensor) -> bool:
+    """Whether two evaluations agree, but for the order in which they add."""
+    return torch.allclose(a, b.to(a), rtol=1e-3, atol=1e-3, equal_nan=True)
+
+
+def _batched(densities: Densities, values: Params, **parts: bool) -> tuple[Tensor, Tensor]:
+    try:
+        # Gradients come from autograd around vmap, which is also right, and faster, than grad inside it.
+        run = torch.func.vmap(lambda row: densities(row, **parts), randomness="error")
+        log_prior, log_weight = run(dict(values))
+    except SiteError as error:
+        raise ValueError(_explain(error, f"at the site {error.name!r} ({error.distribution})")) from error
+    except RuntimeError as error:
+        raise ValueError(_explain(error, "")) from error
+    return log_prior, log_weight
+
+
+def _explain(error: Exception, where: str) -> str:
+    said = str(error).split("\n")[0].strip()
+    fitting = [cure for signs, cure in _CURES if any(sign in str(error) for sign in signs)]
+    cure = fitting[0] if fitting else f"see what torch says below, {_NUTS}"
+    if isinstance(error, SiteError):
+        # What a distribution does inside is nothing that the user can change; the distribution is.
+        cure = (
+            "this distribution's log_prob does not run for a batch of chains. Write its log density as pyro.factor, "
+            f"{_NUTS}"
+        )
+    return (
+        f"The model cannot be run for many chains at once{' ' + where if where else ''}: {cure}. "
+        f"(torch.func.vmap said: {said})"
+    )

@@ -1,0 +1,246 @@
+"""One training loop for any number of players: progress, checkpoints, bit-exact resume, a stop at NaN.
+
+A step lets every player move in turn. A player's move reads its own loss, differentiates it with respect to
+its own parameters alone, and steps its own optimiser; no gradient is left on anyone else's parameters.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from tqdm.auto import tqdm
+
+from pyro_gan.training.checkpoint import Stateful, check_folder, restore, save
+
+__all__ = ["NonFiniteLoss", "Player", "train"]
+
+
+class Player(NamedTuple):
+    """A network with an optimiser and a loss of its own.
+
+    Attributes:
+        name: What errors, the progress bar and the checkpoint call it.
+        module: The network; it must hold every parameter that the optimiser moves.
+        optimizer: Any `torch.optim` optimiser that steps without a closure.
+        loss: Maps a batch to a scalar; it may read every player's network.
+        steps: Updates of this player in one step, each on a fresh batch.
+        scheduler: Steps once a step, after the player's updates, whatever `steps` is.
+    """
+
+    name: str
+    module: nn.Module
+    optimizer: Optimizer
+    loss: Callable[[Any], Tensor]
+    steps: int = 1
+    scheduler: LRScheduler | None = None
+
+
+class NonFiniteLoss(RuntimeError):
+    """A player's loss or gradient is NaN or infinite; raised before the update that it would have spoilt."""
+
+
+def train(
+    players: Sequence[Player],
+    next_batch: Callable[[], Any],
+    *,
+    num_steps: int,
+    callback: Callable[[int, dict[str, float]], bool | None] | None = None,
+    state: Stateful | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: int = 100,
+    progress: bool = True,
+) -> int:
+    """Let the players move in turn, `num_steps` times.
+
+    If the file `checkpoint` exists, the run goes on from it and ends with the bits of a run that was never
+    interrupted, on the same machine with the same number of threads. For that `next_batch`, the losses and
+    the callback must draw from torch's generators and remember nothing outside the modules and `state`. The
+    file's optimiser and scheduler settings win over those given. A step reads each loss from its device once
+    an update: without that no NaN could be stopped before it spoils the parameters.
+
+    Args:
+        players: Who moves, in this order.
+        next_batch: Draws what the losses take; called once for every update.
+        num_steps: Steps in all, those before a resume included.
+        callback: Called after each step with the number of steps done and each player's last loss. True
+            ends the run, for good: a resume of an ended run makes no step.
+        state: What else a checkpoint must keep, for instance the memory of the callback.
+        checkpoint: Path of a file, written at the end, every `checkpoint_every` steps and at a Ctrl-C, which
+            waits for the step to be whole (a second one does not wait). A crash never leaves half a file.
+        checkpoint_every: Steps between checkpoints.
+        progress: Show a bar with the losses.
+
+    Returns:
+        The number of steps done, those before a resume included.
+
+    Raises:
+        ValueError: if a player, or the checkpoint found, does not fit.
+        NonFiniteLoss: naming player and step.
+
+    Example:
+        >>> model = torch.nn.Linear(1, 1)
+        >>> def fit(x):
+        ...     return (model(x) - 3.0 * x).square().mean()
+        >>> player = Player("line", model, torch.optim.SGD(model.parameters(), lr=0.3), fit)
+        >>> train([player], lambda: torch.randn(64, 1), num_steps=100, progress=False)
+        100
+        >>> round(model.weight.item(), 2)
+        3.0
+    """
+    if num_steps < 1 or checkpoint_every < 1:
+        raise ValueError(f"Expected at least 1; got {num_steps=}, {checkpoint_every=}.")
+    parameters = _check_players(players)
+    parts = _parts(players, state)
+    path = None if checkpoint is None else Path(checkpoint)
+    done, ended = 0, False
+    if path is not None:
+        check_folder(path)
+        if path.exists():
+            found = restore(path, parts)
+            done, ended = found["step"], found["ended"]
+    with (
+        torch.enable_grad(),
+        _interrupt_held_back(path is not None) as interrupted,
+        tqdm(total=num_steps, initial=min(done, num_steps), disable=not progress) as bar,
+    ):
+        while done < num_steps and not ended:
+            losses = {}
+            for player in players:
+                losses[player.name] = _move(player, parameters[player.name], next_batch, done + 1)
+            done += 1
+            ended = callback is not None and bool(callback(done, losses))
+            bar.set_postfix({name: f"{loss:.4g}" for name, loss in losses.items()}, refresh=False)
+            bar.update()
+            leave = interrupted()
+            if path is not None and (leave or ended or done == num_steps or done % checkpoint_every == 0):
+                save(path, parts, {"step": done, "ended": ended})
+            if leave:
+                break
+    return done
+
+
+def _move(player: Player, parameters: list[nn.Parameter], next_batch: Callable[[], Any], step: int) -> float:
+    """Update one player `player.steps` times and return its last loss."""
+    for _ in range(player.steps):
+        loss = player.loss(next_batch())
+        if loss.shape != ():
+            raise ValueError(
+                f"Expected a scalar loss from player {player.name!r}; got shape {tuple(loss.shape)}. "
+                "Take its mean over the batch."
+            )
+        gradients: Sequence[Tensor | None] = [None] * len(parameters)
+        if loss.requires_grad:
+            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+        found = [gradient for gradient in gradients if gradient is not None]
+        if not found:
+            raise ValueError(
+                f"The loss of player {player.name!r} does not depend on its parameters. "
+                "Compute it from the player's module, without detach() or no_grad()."
+            )
+        value = _check_finite(player.name, step, loss, found)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        player.optimizer.step()
+        player.optimizer.zero_grad(set_to_none=True)
+    if player.scheduler is not None:
+        player.scheduler.step()
+    return value
+
+
+def _check_finite(name: str, step: int, loss: Tensor, gradients: Sequence[Tensor]) -> float:
+    """Return the loss as a float; raise if it or the gradient's norm is not finite."""
+    norms = [torch.linalg.vector_norm(gradient).to(loss.device) for gradient in gradients]
+    norm = torch.linalg.vector_norm(torch.stack(norms))
+    wide = torch.promote_types(loss.dtype, torch.float32)  # a half could not hold a healthy norm
+    value, size = torch.stack([loss.detach().to(wide), norm.to(wide)]).tolist()  # one read for both
+    if not (math.isfinite(value) and math.isfinite(size)):
+        raise NonFiniteLoss(
+            f"Player {name!r} has loss {value:g} with gradient norm {size:g} at step {step}; its parameters "
+            "are those before this update. Lower its learning rate, or look for NaN in the data."
+        )
+    return float(value)
+
+
+def _check_players(players: Sequence[Player]) -> dict[str, list[nn.Parameter]]:
+    """Return each player's own trainable parameters, or raise."""
+    own: dict[str, list[nn.Parameter]] = {}
+    owner: dict[int, str] = {}
+    for player in players:
+        name = player.name
+        if name in own:
+            raise ValueError(f"Expected players of different names; got {name!r} twice.")
+        if player.steps < 1:
+            raise ValueError(f"Expected at least 1 update a step for player {name!r}; got {player.steps}.")
+        if player.scheduler is not None and player.scheduler.optimizer is not player.optimizer:
+            raise ValueError(f"The scheduler of player {name!r} drives another optimiser than the player's.")
+        moved = [p for group in player.optimizer.param_groups for p in group["params"] if p.requires_grad]
+        if not moved:
+            raise ValueError(
+                f"Player {name!r} has no parameter to train. "
+                "Give its optimiser parameters with requires_grad=True, or leave the player out."
+            )
+        held = {id(p) for p in player.module.parameters()}
+        if any(id(p) not in held for p in moved):
+            raise ValueError(
+                f"The optimiser of player {name!r} moves parameters that its module does not hold, so a "
+                "checkpoint would lose them. Put them all in one module, e.g. a torch.nn.ModuleList."
+            )
+        for p in moved:
+            if owner.setdefault(id(p), name) != name:
+                raise ValueError(
+                    f"A parameter of shape {tuple(p.shape)} belongs to players {owner[id(p)]!r} and {name!r}. "
+                    "Give it to the optimiser of one of them."
+                )
+        own[name] = moved
+    if not own:
+        raise ValueError("Expected at least one player; got none.")
+    return own
+
+
+def _parts(players: Sequence[Player], state: Stateful | None) -> dict[str, Stateful]:
+    """Return all that a checkpoint keeps; what may refuse it by its own rules comes first."""
+    parts: dict[str, Stateful] = {} if state is None else {"state": state}
+    for player in players:
+        parts[f"{player.name}.module"] = player.module
+        parts[f"{player.name}.optimizer"] = player.optimizer
+        if player.scheduler is not None:
+            parts[f"{player.name}.scheduler"] = player.scheduler
+    return parts
+
+
+@contextmanager
+def _interrupt_held_back(active: bool) -> Iterator[Callable[[], bool]]:
+    """Hold the first Ctrl-C back to the end of the block, so that no checkpoint is taken in mid-step.
+
+    Yields a function that tells whether it came. A handler that the user has set is left alone.
+    """
+    came = False
+
+    def hold(signum: int, frame: Any) -> None:
+        nonlocal came
+        if came:
+            raise KeyboardInterrupt
+        came = True
+
+    in_main = threading.current_thread() is threading.main_thread()  # only there can a handler be set
+    if not (active and in_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler):
+        yield lambda: False
+        return
+    signal.signal(signal.SIGINT, hold)
+    try:
+        yield lambda: came
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if came:
+        raise KeyboardInterrupt
