@@ -1,4 +1,4 @@
-"""Checks of arguments: each returns a valid value, or raises a `ValueError` that says what was expected and what came."""
+"""Checks of arguments: each returns a valid value, or raises a `ValueError` that says what to pass instead."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pyro_gan import ImportanceResampler, LatentPosterior, toys
 from pyro_gan.importance import smooth, weight_tail
-from pyro_gan.resampling import Resamples, resampling
+from pyro_gan.resampling import Resamples, importance
 from tests.exact_targets import uniform_latents
 from tests.statistics import (
     NUM_SE,
@@ -90,7 +90,7 @@ def shift(auc: float = 0.8, dtype: torch.dtype = torch.float64) -> tuple[LatentP
 def test_a_draw_is_copied_its_share_rounded_up_or_down(
     log_weights: Tensor, num_outputs: int, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resampling, "BLOCK_DRAWS", block)
+    monkeypatch.setattr(importance, "BLOCK_DRAWS", block)
     model = Table(log_weights)
     result, copies = model.resample(num_outputs)
     share = num_outputs * smooth(log_weights)[0].softmax(0)
@@ -184,7 +184,7 @@ def test_it_refuses_below_min_ess() -> None:
 def test_blocks_do_not_change_the_law(monkeypatch: pytest.MonkeyPatch) -> None:
     gan, toy = shift()
     whole = ImportanceResampler(gan)(3000, 200_000)
-    monkeypatch.setattr(resampling, "BLOCK_DRAWS", 777)
+    monkeypatch.setattr(importance, "BLOCK_DRAWS", 777)
     blocks = ImportanceResampler(gan)(3000, 200_000)
     assert blocks.report.tail.num_draws == 200_000
     z = blocks.samples["z"]
