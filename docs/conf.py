@@ -23,7 +23,8 @@ default_role = "code"  # docstrings write `name`
 # A reference to a name of ours must lead somewhere; other projects' and private names are not looked up, so that the
 # pages build without a network.
 nitpicky = True
-nitpick_ignore_regex = [(r".*", r"(?!pyro_gan\.).*|.*\._.*")]
+# The second is a type variable, which has no entry of its own.
+nitpick_ignore_regex = [(r".*", r"(?!pyro_gan\.).*|.*\._.*"), (r".*", r"pyro_gan\.evaluate\.metric\.Number")]
 
 # Notebooks are shown as they were saved; `make tutorials` is what runs them.
 nb_execution_mode = "off"
@@ -31,9 +32,7 @@ myst_enable_extensions = ["dollarmath", "amsmath", "deflist"]
 myst_heading_anchors = 3
 
 autosummary_generate = True
-autosummary_ignore_module_all = (
-    True  # a package's page lists its modules; __all__ still rules what theirs show
-)
+autosummary_ignore_module_all = True  # a package's page lists its modules; __all__ still rules what theirs show
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"

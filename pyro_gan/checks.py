@@ -4,26 +4,40 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["choice", "count", "function", "real", "rows", "tensor"]
+__all__ = [
+    "batch",
+    "choice",
+    "count",
+    "extra",
+    "function",
+    "instance",
+    "numbers",
+    "real",
+    "rows",
+    "shaped",
+    "tensor",
+]
 
 
-def count(name: str, value: Any, *, minimum: int = 1, cure: str = "") -> int:
-    """Return a whole number of at least `minimum`.
+def count(name: str, value: Any, *, minimum: int = 1, maximum: int | None = None, cure: str = "") -> int:
+    """Return a whole number of at least `minimum`, and of at most `maximum` if there is one.
 
     Args:
         name: What the error calls the argument.
         value: What came: an `int`, or what Python takes for one as an index (NumPy's integers).
         minimum: The smallest number allowed.
+        maximum: The largest number allowed, or None.
         cure: A sentence that ends the error.
 
     Raises:
-        ValueError: if the value is smaller, or is no whole number (a float, NaN and a bool among them).
+        ValueError: if the value is out of range, or is no whole number (a float, NaN and a bool among them).
 
     Example:
         >>> count("num_chains", 4)
@@ -33,10 +47,11 @@ def count(name: str, value: Any, *, minimum: int = 1, cure: str = "") -> int:
         number = None if isinstance(value, bool) else operator.index(value)
     except TypeError:
         number = None
+    interval = f"of at least {minimum}" if maximum is None else f"between {minimum} and {maximum}"
     if number is None:
-        raise _error(f"{name} to be a whole number of at least {minimum}", shown(value), cure)
-    if number < minimum:
-        raise _error(f"{name} of at least {minimum}", str(number), cure)
+        raise _error(f"{name} to be a whole number {interval}", shown(value), cure)
+    if number < minimum or (maximum is not None and number > maximum):
+        raise _error(f"{name} {interval}", str(number), cure)
     return number
 
 
@@ -84,6 +99,25 @@ def real(
     return number
 
 
+def numbers(name: str, values: Any, **interval: Any) -> list[float]:
+    """Return finite real numbers, at least one; `interval` is that of `real`.
+
+    Raises:
+        ValueError: if nothing can be listed, nothing is in it, or a number is outside the interval.
+
+    Example:
+        >>> numbers("betas", (0, 0.5), minimum=0)
+        [0.0, 0.5]
+    """
+    try:
+        found = list(values)
+    except TypeError:
+        found = []
+    if not found:
+        raise _error(f"{name} to hold at least one number", shown(values), "Pass a list of numbers.")
+    return [real(name, value, **interval) for value in found]
+
+
 def choice(name: str, value: Any, options: Collection[str], *, cure: str = "") -> str:
     """Return one of a few words.
 
@@ -99,6 +133,16 @@ def choice(name: str, value: Any, options: Collection[str], *, cure: str = "") -
     return value
 
 
+@contextmanager
+def extra(name: str) -> Iterator[None]:
+    """Add the command that installs an extra to an `ImportError` of what is imported inside."""
+    try:
+        yield
+    except ImportError as error:
+        error.add_note(f"pip install pyro-gan[{name}]")
+        raise
+
+
 def function(name: str, value: Any, *, cure: str = "") -> Callable[..., Any]:
     """Return a callable that is no class.
 
@@ -110,6 +154,27 @@ def function(name: str, value: Any, *, cure: str = "") -> Callable[..., Any]:
     return value
 
 
+def instance(name: str, value: Any, *kinds: type, cure: str = "") -> Any:
+    """Return an instance of one of these classes.
+
+    Args:
+        name: What the error calls the argument.
+        value: What came.
+        *kinds: The classes.
+        cure: A sentence that ends the error.
+
+    Raises:
+        ValueError: if the value is of another class.
+
+    Example:
+        >>> instance("device", torch.device("cpu"), torch.device)
+        device(type='cpu')
+    """
+    if not isinstance(value, kinds):
+        raise _error(f"{name} of type {' or '.join(kind.__name__ for kind in kinds)}", shown(value), cure)
+    return value
+
+
 def tensor(name: str, value: Any, *, cure: str = "") -> Tensor:
     """Return a tensor.
 
@@ -117,9 +182,51 @@ def tensor(name: str, value: Any, *, cure: str = "") -> Tensor:
         ValueError: if the value is none; NumPy arrays and lists are not converted.
     """
     if not isinstance(value, Tensor):
-        raise _error(
-            f"{name} to be a torch.Tensor", shown(value), cure or "Convert it with torch.as_tensor()."
-        )
+        raise _error(f"{name} to be a torch.Tensor", shown(value), cure or "Convert it with torch.as_tensor().")
+    return value
+
+
+def batch(name: str, value: Any, *, cure: str = "") -> Tensor:
+    """Return a tensor with at least one row, `(row, *event)`; its values are not read, so no device has to wait.
+
+    Raises:
+        ValueError: if the value is no tensor, or has no rows.
+
+    Example:
+        >>> batch("data", torch.zeros(5, 2)).shape
+        torch.Size([5, 2])
+    """
+    value = tensor(name, value, cure=cure)
+    if not value.dim() or not len(value):
+        raise _error(f"{name} of shape (row, *event) with at least one row", str(tuple(value.shape)), cure)
+    return value
+
+
+def shaped(name: str, value: Any, shape: Sequence[int | str], *, cure: str = "") -> Tensor:
+    """Return a tensor of a given shape.
+
+    Args:
+        name: What the error calls the argument.
+        value: What came.
+        shape: The sizes, with a word for a size that may be any. If the first word is `*batch`, any number of
+            dimensions may stand in its place.
+        cure: A sentence that ends the error.
+
+    Raises:
+        ValueError: if the value is no tensor, or has another shape.
+
+    Example:
+        >>> shaped("latents", torch.zeros(5, 4, 2), ("*batch", 2)).shape
+        torch.Size([5, 4, 2])
+    """
+    value = tensor(name, value)
+    sizes = [size for size in shape if size != "*batch"]
+    got = value.shape[max(value.dim() - len(sizes), 0) :] if len(sizes) < len(shape) else value.shape
+    if len(got) != len(sizes) or any(
+        want != size for want, size in zip(sizes, got, strict=True) if not isinstance(want, str)
+    ):
+        expected = ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "")
+        raise _error(f"{name} of shape ({expected})", str(tuple(value.shape)), cure)
     return value
 
 
@@ -144,12 +251,13 @@ def rows(
         torch.Size([5, 2])
     """
     value = tensor(name, value)
-    expected = "*event" if event_shape is None else ", ".join(map(str, event_shape))
-    shape = f"{name} of shape (row, {expected})" if expected else f"{name} of shape (row,)"
-    if value.dim() < 1 or (event_shape is not None and tuple(value.shape[1:]) != tuple(event_shape)):
-        raise _error(shape, str(tuple(value.shape)), cure)
+    event = ("*event",) if event_shape is None else event_shape
+    if event_shape is not None or not value.dim():
+        shaped(name, value, ("row", *event), cure=cure)
     if len(value) < minimum:
-        raise _error(f"{shape} with at least {minimum} rows", str(tuple(value.shape)), cure)
+        sizes = ", ".join(map(str, ("row", *event))) + ("" if event else ",")
+        expected = f"{name} of shape ({sizes}) with at least {minimum} rows"
+        raise _error(expected, str(tuple(value.shape)), cure)
     if not value.is_floating_point():
         raise _error(f"{name} as real numbers", str(value.dtype), cure or "Convert them with .float().")
     bad = ~torch.isfinite(value.reshape(len(value), -1)).all(1) if value.numel() else torch.zeros(1) > 0
@@ -157,7 +265,7 @@ def rows(
         raise _error(
             f"finite {name}",
             f"NaN or infinity in {int(bad.sum())} of {len(value)} rows",
-            cure or "Drop them.",
+            cure or "Find out what makes them, or leave those rows out and say how many.",
         )
     return value
 
@@ -173,9 +281,7 @@ def shown(value: Any) -> str:
     return f"{text} ({name})" if len(text) <= 60 and "\n" not in text else f"an object of type {name}"
 
 
-def _interval(
-    name: str, above: float | None, minimum: float | None, below: float | None, maximum: float | None
-) -> str:
+def _interval(name: str, above: float | None, minimum: float | None, below: float | None, maximum: float | None) -> str:
     low = above if minimum is None else minimum
     high = below if maximum is None else maximum
     if high is None:

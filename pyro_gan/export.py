@@ -1,4 +1,4 @@
-"""Hands a finished run to ArviZ."""
+"""A finished run as a container of ArviZ."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import torch
 from pyro.infer import MCMC
 from torch import Tensor
 
+from pyro_gan import checks
 from pyro_gan._typing import Params
 from pyro_gan.mcmc import VectorizedMCMC
 
 __all__ = ["to_arviz"]
 
-# Our names, which are Pyro's, to ArviZ's.
+# ArviZ's names for the statistics that we name as Pyro does.
 _STAT_NAMES = {"accept_prob": "acceptance_rate"}
 
 
@@ -33,23 +34,24 @@ def to_arviz(
     """Convert a run to ArviZ's container: `InferenceData` on ArviZ 0.x, a `DataTree` on 1.x.
 
     Args:
-        mcmc: A finished `VectorizedMCMC`, or `pyro.infer.MCMC` (whose kernels keep no statistics of draws but at most
-            divergences).
+        mcmc: A finished `VectorizedMCMC`, or a finished `pyro.infer.MCMC`. Pyro's runner keeps no statistics of draws
+            except divergences, and shows those only of four draws or more.
         prior: Prior draws by site, `(draw, *event)`, constrained.
-        decode: Maps the draws of a site, `(chain, draw, *latent)`, to data, which become `x` of the group
-            `posterior_predictive`: `LatentPosterior.decode`.
-        site: The site that `decode` takes; None where the run has only one.
-        observed_data: Data the model was conditioned on, by name.
+        decode: Maps the draws of a site, `(chain, draw, *latent)`, to data, such as `LatentPosterior.decode`. The data
+            become `x` of the group `posterior_predictive`.
+        site: The site that `decode` takes. It may be None if the run has only one.
+        observed_data: Data that the model was conditioned on, by name.
         coords: ArviZ's coordinates.
         dims: ArviZ's dimension names by variable, without `chain` and `draw`.
 
     Returns:
-        Groups `posterior` and `sample_stats` (of a `VectorizedMCMC` `lp`, `energy`, `acceptance_rate`, `diverging`,
-        `moved`, and where there are such `log_ratio` and `step_size`), all `(chain, draw, ...)`; `prior`,
-        `posterior_predictive` and `observed_data` if given.
+        Groups `posterior` and `sample_stats`, all `(chain, draw, ...)`; also `prior`, `posterior_predictive` and
+        `observed_data` if given. The statistics of a `VectorizedMCMC` are `lp`, `energy`, `acceptance_rate`,
+        `diverging` and `moved`, and `log_ratio` and `step_size` if the run has them.
 
     Raises:
-        ValueError: if `mcmc` is no such run, or has not been made; if there is no telling what to decode.
+        ValueError: if `mcmc` is no such run, or has no draws yet; if `site` does not say which of several sites to
+            decode; if another argument is of the wrong kind.
 
     References:
         ArviZ a unified library for exploratory analysis of Bayesian models in Python, Kumar et al., 2019,
@@ -68,17 +70,25 @@ def to_arviz(
     if not isinstance(mcmc, VectorizedMCMC | MCMC):
         raise ValueError(
             f"Expected a pyro_gan.VectorizedMCMC or a pyro.infer.MCMC; got {type(mcmc).__name__}. Runners that keep "
-            "no draws, such as StreamingMCMC, have nothing to hand over."
+            "no draws, such as StreamingMCMC, cannot be converted."
         )
-    # Pyro's runner answers a question too early with an AttributeError of None.
-    if mcmc._samples is None:
-        raise ValueError("There are no draws yet: call run() first.")
+    for name, given in {
+        "prior": prior,
+        "observed_data": observed_data,
+        "coords": coords,
+        "dims": dims,
+    }.items():
+        if given is not None and not isinstance(given, Mapping):
+            raise ValueError(f"Expected {name} as a dict by name; got {checks.shown(given)}.")
     samples = mcmc.get_samples(group_by_chain=True)
+    if samples is None:  # Pyro's runner has none before it runs.
+        raise ValueError("There are no draws yet: call run() first.")
     groups = {"posterior": _arrays(samples), "sample_stats": _arrays(_sample_stats(mcmc))}
     if prior is not None:
         groups["prior"] = {name: value[None] for name, value in _arrays(prior).items()}
     if decode is not None:
-        groups["posterior_predictive"] = _arrays({"x": decode(samples[_decoded_site(samples, site)])})
+        x = checks.function("decode", decode)(samples[_decoded_site(samples, site)])
+        groups["posterior_predictive"] = _arrays({"x": x})
     if observed_data is not None:
         groups["observed_data"] = _arrays(observed_data)
     return _container({name: group for name, group in groups.items() if group}, coords=coords, dims=dims)
@@ -87,7 +97,7 @@ def to_arviz(
 def _container(groups: dict[str, dict[str, np.ndarray]], **labels: Any) -> Any:
     import arviz
 
-    # Thousands of short chains are what we are for; both ArviZ take them for transposed arrays and say so.
+    # Both versions of ArviZ warn that thousands of short chains look like a transposed array. Here they are usual.
     if int(arviz.__version__.split(".")[0]) > 0:
         return arviz.from_dict(groups, check_conventions=False, **labels)
     with warnings.catch_warnings():
@@ -106,16 +116,21 @@ def _decoded_site(samples: Params, site: str | None) -> str:
 def _sample_stats(mcmc: VectorizedMCMC | MCMC) -> dict[str, Tensor]:
     if isinstance(mcmc, VectorizedMCMC):
         return {_STAT_NAMES.get(name, name): value for name, value in mcmc.sample_stats.items()}
-    # By chain, and not from `diagnostics()`: that wants four draws for its R-hat, and its chains sort as text.
-    by_chain: Any = mcmc._diagnostics
-    # Of a kernel that does not look for divergences nobody knows whether there were any.
-    if any("divergences" not in diagnostics for diagnostics in by_chain):
+    try:
+        by_chain = mcmc.diagnostics().get("divergences")
+    except AssertionError:  # Pyro's R-hat needs four draws.
+        by_chain = None
+    # Without divergences the kernel does not look for any.
+    if by_chain is None:
         return {}
-    diverging = torch.zeros(len(by_chain), mcmc.num_samples, dtype=torch.bool)
-    for row, diagnostics in zip(diverging, by_chain, strict=True):
-        row[diagnostics["divergences"]] = True
+    diverging = torch.zeros(mcmc.num_chains, mcmc.num_samples, dtype=torch.bool)
+    for chain, row in enumerate(diverging):
+        row[by_chain[f"chain {chain}"]] = True
     return {"diverging": diverging}
 
 
 def _arrays(values: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    return {name: torch.as_tensor(value).detach().cpu().numpy() for name, value in values.items()}
+    try:
+        return {name: torch.as_tensor(value).detach().cpu().numpy() for name, value in values.items()}
+    except (TypeError, RuntimeError, ValueError) as error:
+        raise ValueError(f"Expected tensors or arrays for ArviZ, by name; {error}.") from error

@@ -1,7 +1,7 @@
 """Targets that are known exactly: sampler, potential, prior and weight, moments.
 
-`TARGETS` maps a name to a constructor; all are float64 and, as densities in z, unconstrained. `uniform_latents`
-has bounded support and comes as a GAN, for Pyro's transforms to be tried on.
+`TARGETS` maps a name to a constructor; all are float64 densities of unconstrained z. `uniform_latents` is a GAN with
+bounded latents, to test Pyro's transforms.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Cdf = Callable[[np.ndarray], np.ndarray]
 
 
 class ExactTarget(NamedTuple):
-    """A law p0(z) w(z) / Z in `dim` dimensions of which everything is known."""
+    """A distribution p0(z) w(z) / Z in `dim` dimensions of which everything is known."""
 
     dim: int
     prior: dist.TorchDistribution  # p0, batch_shape (), event_shape (dim,)
@@ -44,7 +44,7 @@ class ExactTarget(NamedTuple):
     sample: Callable[[int], Tensor]  # exact draws from torch's generator, (draw, dim)
     mean: Tensor  # (dim,)
     sd: Tensor  # (dim,)
-    cdf: Cdf | None = None  # of a scalar law
+    cdf: Cdf | None = None  # if dim is 1
 
     def potential(self, z: Tensor) -> Tensor:
         """Return -log p0 - log w, `(chain,)`."""
@@ -52,7 +52,7 @@ class ExactTarget(NamedTuple):
 
 
 class Quadrature(NamedTuple):
-    """A scalar law by numerical integration."""
+    """A scalar distribution by numerical integration."""
 
     mean: float
     sd: float
@@ -62,7 +62,7 @@ class Quadrature(NamedTuple):
 
 
 class UniformLatents(NamedTuple):
-    """A GAN with bounded latents: `LatentPosterior(generator, log_ratio, prior)`, and what it must give."""
+    """A GAN with bounded latents, `LatentPosterior(generator, log_ratio, prior)`, and its exact latent posterior."""
 
     generator: nn.Module
     log_ratio: nn.Module
@@ -80,7 +80,7 @@ def correlated_gaussian(dim: int = 2) -> ExactTarget:
 
 
 def affine_posterior(dim: int = 3) -> ExactTarget:
-    """Return the latent posterior of an affine generator, prior and weight as the GAN has them."""
+    """Return the latent posterior of an affine generator, with the prior and weight of the GAN."""
     toy = affine_toy(dim)
     return ExactTarget(
         dim=dim,
@@ -93,10 +93,8 @@ def affine_posterior(dim: int = 3) -> ExactTarget:
 
 
 def affine_toy(dim: int = 3, *, temperature: float = 1.0) -> toys.Toy:
-    """Return an affine generator that is wider than its data, sheared and off centre, in float64."""
-    matrix = 1.8 * torch.eye(dim, dtype=torch.float64) + 0.3 * torch.ones(dim, dim, dtype=torch.float64).tril(
-        -1
-    )
+    """Return an affine generator in float64 whose outputs are wider than the data, sheared and off centre."""
+    matrix = 1.8 * torch.eye(dim, dtype=torch.float64) + 0.3 * torch.ones(dim, dim, dtype=torch.float64).tril(-1)
     bias = torch.linspace(-0.5, 1.0, dim, dtype=torch.float64)
     lag = (torch.arange(dim)[:, None] - torch.arange(dim)).abs()
     return toys.affine_gaussian(
@@ -109,7 +107,7 @@ def affine_toy(dim: int = 3, *, temperature: float = 1.0) -> toys.Toy:
 
 
 def gumbel() -> ExactTarget:
-    """Return the Gumbel law, skew 1.14; a heavy-tailed prior keeps its weight bounded."""
+    """Return the Gumbel distribution, skewness 1.14; its heavy-tailed prior keeps the weight bounded."""
     law = dist.Gumbel(torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)).to_event(1)
     return _from_density(
         law.log_prob,
@@ -122,7 +120,7 @@ def gumbel() -> ExactTarget:
 
 
 def banana() -> ExactTarget:
-    """Return z1 ~ N(0, 1), z2 = (z1^2 - 1) / 2 + N(0, .4^2); a heavy-tailed prior keeps its weight bounded."""
+    """Return z1 ~ N(0, 1), z2 = (z1^2 - 1) / 2 + N(0, 0.4^2); its heavy-tailed prior keeps the weight bounded."""
     bend, width = 0.5, 0.4
 
     def log_prob(z: Tensor) -> Tensor:
@@ -140,8 +138,8 @@ def banana() -> ExactTarget:
 def uniform_latents() -> UniformLatents:
     """Return a generator with U(-1, 1) latents and its latent posterior by quadrature.
 
-    x = 2 z, so p_G is uniform on (-2, 2); the data are N(1, 1) cut to that interval, with their mass against the
-    upper bound: a sampler that mishandles the bound shows it.
+    x = 2 z, so p_G is uniform on (-2, 2). The data are N(1, 1) truncated to that interval, with most of their mass near
+    the upper bound, so a sampler that mishandles the bound is wrong.
     """
     one = torch.ones(1, dtype=torch.float64)
     generator = nn.utils.skip_init(nn.Linear, 1, 1, dtype=torch.float64)
@@ -149,7 +147,7 @@ def uniform_latents() -> UniformLatents:
         generator.weight.fill_(2.0)
         generator.bias.zero_()
     log_ratio = _CutGaussianRatio(centre=1.0, half_width=2.0)
-    # Uniform's density is 1/2 inside, and that is where quadrature looks.
+    # The density of the uniform prior is 1/2 on the interval of the quadrature.
     law = quadrature(lambda z: log_ratio(2.0 * z[:, None]) - math.log(2), -1.0, 1.0)
     return UniformLatents(generator, log_ratio, dist.Uniform(-one, one).to_event(1), law)
 
@@ -169,14 +167,12 @@ def quadrature(log_density: Callable[[Tensor], Tensor], low: float, high: float)
         sd=math.sqrt(float(mass @ (middle - mean).square())),
         log_normaliser=log_normaliser,
         cdf=lambda z: np.interp(z, edges, cumulative),
-        sample=lambda n: torch.as_tensor(
-            np.interp(torch.rand(n, 1, dtype=torch.float64).numpy(), cumulative, edges)
-        ),
+        sample=lambda n: torch.as_tensor(np.interp(torch.rand(n, 1, dtype=torch.float64).numpy(), cumulative, edges)),
     )
 
 
 def never_moved_probability(auc: float, num_steps: int, *, start: str = "data") -> float:
-    """Return the chance that an independence chain on the Gaussian shift has not moved after `num_steps`.
+    """Return the probability that an independence chain on the Gaussian shift has not moved after `num_steps`.
 
     The chain starts at a draw from the data (as MH-GAN does) or from the prior. At x it accepts with probability
     a(x) = P(x' > x) + E[r(x'); x' < x] / r(x) = Phi(-x) + Phi(x - delta) exp(delta^2 / 2 - delta x).
@@ -184,7 +180,7 @@ def never_moved_probability(auc: float, num_steps: int, *, start: str = "data") 
     delta = math.sqrt(2) * float(torch.special.ndtri(torch.tensor(auc, dtype=torch.float64)))
     centre = {"data": delta, "prior": 0.0}[start]
     x = torch.linspace(centre - 12, centre + 12, 200_001, dtype=torch.float64)
-    # Phi through its log: far out in the tail the product of a tiny Phi and a huge 1 / r is not 0.
+    # Phi by its log: far out in the tail the product of a tiny Phi and a huge 1 / r is not 0.
     log_ndtr = torch.special.log_ndtr
     accept = log_ndtr(-x).exp() + (log_ndtr(x - delta) + delta**2 / 2 - delta * x).exp()
     density = torch.exp(-0.5 * (x - centre).square()) / math.sqrt(2 * math.pi)
@@ -202,7 +198,7 @@ TARGETS: dict[str, Callable[[], ExactTarget]] = {
 
 
 class _CutGaussianRatio(nn.Module):
-    """log of N(x; centre, 1) cut to (-w, w), over uniform on (-w, w)."""
+    """The log ratio of N(centre, 1) truncated to (-w, w) over uniform on (-w, w)."""
 
     def __init__(self, *, centre: float, half_width: float) -> None:
         super().__init__()

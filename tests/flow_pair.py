@@ -1,4 +1,4 @@
-"""Two flows, one for the data and one for the generator: their log ratio is exact, curved and far from Gaussian."""
+"""Two flows, one for the data and one for the generator: their log ratio is exact and far from quadratic."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ __all__ = ["flow_pair"]
 
 
 def flow_pair(num_features: int, *, change: float, seed: int = 0) -> Toy:
-    """Build the generator, a random flow, and the data's law, the same flow with its parameters changed a little.
+    """Build the generator, a random flow, and the distribution of the data, the same flow with other parameters.
 
     Args:
         num_features: Size of latents and data.
-        change: Standard deviation of what is added to each parameter.
-        seed: Of both flows; torch's own generator is not moved.
+        change: Standard deviation of the noise added to each parameter.
+        seed: Seed of both flows; the global generator of torch does not move.
 
     Returns:
-        The toy. Its posterior is not known in closed form: the prior stands there.
+        The toy. Its posterior is not known in closed form; the prior stands in its place.
     """
     with rng_fork():
         torch.manual_seed(seed)

@@ -7,9 +7,14 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["ROOT", "run_page"]
+__all__ = ["ROOT", "code_blocks", "run_page"]
 
 ROOT = Path(__file__).parent.parent
+
+
+def code_blocks(page: str) -> list[str]:
+    """Return the blocks of Python on a page."""
+    return re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), flags=re.M | re.S)
 
 
 def run_page(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,7 +25,7 @@ def run_page(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         folder: To run in.
         monkeypatch: Of the test.
     """
-    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), flags=re.M | re.S)
+    blocks = code_blocks(page)
     assert blocks, f"{page} shows no Python"
     monkeypatch.chdir(folder)
     monkeypatch.setenv("MPLBACKEND", "agg")

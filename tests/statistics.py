@@ -1,7 +1,7 @@
-"""Statistical assertions with one stated false-alarm rate: FALSE_ALARM for a check, 4.4 standard errors.
+"""Statistical assertions with one stated false-alarm rate: each check has FALSE_ALARM, which is 4.4 standard errors.
 
-A check of several numbers (coordinates, projections) is one check: its rate is shared out among them (Bonferroni).
-A failure prints what was wrong, what was expected and by how many standard errors.
+A check of several numbers (coordinates, projections) is one check: the numbers share its rate (Bonferroni). A failure
+prints the value, what was expected, and the gap in standard errors.
 """
 
 from __future__ import annotations
@@ -56,15 +56,15 @@ def assert_close_in_se(
     degrees_of_freedom: float = math.inf,
     max_relative_se: float | None = None,
 ) -> None:
-    """Assert that numbers lie within the stated standard errors of what is expected.
+    """Assert that numbers lie within their standard errors, times the limit of one check, of what is expected.
 
     Args:
         value: Estimates of any shape.
         expected: The truth, broadcast.
-        se: Standard errors, broadcast. Zero asks for equality; NaN fails.
-        what: Named in the failure.
+        se: Standard errors, broadcast. Zero requires equality; NaN fails.
+        what: Name of the numbers in the failure.
         degrees_of_freedom: Of the standard errors, if they are estimated from few independent terms.
-        max_relative_se: Fail if `se / |expected|` is larger: the check would have no power.
+        max_relative_se: Fail if `se / |expected|` is larger, because the check would have no power.
     """
     value, expected, se = torch.broadcast_tensors(*(_double(x) for x in (value, expected, se)))
     limit = float(stats.t.isf(FALSE_ALARM / 2 / max(value.numel(), 1), degrees_of_freedom))
@@ -77,8 +77,7 @@ def assert_close_in_se(
             for i in (~ok).nonzero().tolist()[:5]
         ]
         raise AssertionError(
-            f"{what}: {int((~ok).sum())} of {ok.numel()} beyond {limit:.2f} standard errors; "
-            + "; ".join(lines)
+            f"{what}: {int((~ok).sum())} of {ok.numel()} beyond {limit:.2f} standard errors; " + "; ".join(lines)
         )
     if max_relative_se is not None and not bool((se <= max_relative_se * expected.abs()).all()):
         worst = float((se / expected.abs()).max())
@@ -86,7 +85,7 @@ def assert_close_in_se(
 
 
 def assert_mean(samples: Tensor, expected: Tensor | float, what: str = "mean") -> None:
-    """Assert the mean of independent samples `(draw, *event)`."""
+    """Assert that independent samples `(draw, *event)` have this mean."""
     x = _double(samples)
     assert_close_in_se(x.mean(0), expected, x.std(0) / math.sqrt(len(x)), what)
 
@@ -94,7 +93,8 @@ def assert_mean(samples: Tensor, expected: Tensor | float, what: str = "mean") -
 def sample_sd(samples: Tensor) -> Estimate:
     """Estimate the standard deviation of independent samples `(draw, *event)`.
 
-    The standard error is that of a variance, sqrt((m4 - s^4) / n), through d s = d s^2 / (2 s): no normality.
+    The standard error is that of a variance, sqrt((m4 - s^4) / n), divided by 2 s because ds = d(s^2) / (2 s). It
+    does not assume a normal distribution.
     """
     x = _double(samples)
     centred = x - x.mean(0)
@@ -107,32 +107,30 @@ def sample_sd(samples: Tensor) -> Estimate:
 def assert_sd(
     samples: Tensor, expected: Tensor | float, what: str = "sd", *, max_relative_se: float | None = None
 ) -> None:
-    """Assert the standard deviation of independent samples `(draw, *event)`."""
+    """Assert that independent samples `(draw, *event)` have this standard deviation."""
     sd, standard_error = sample_sd(samples)
     assert_close_in_se(sd, expected, standard_error, what, max_relative_se=max_relative_se)
 
 
 def chain_mean(chains: Tensor) -> Estimate:
-    """Estimate the mean from independent chains `(chain, draw, *event)`, its error from the chains' own means.
+    """Estimate the mean from independent chains `(chain, draw, *event)`, and its error from the means of the chains.
 
-    Right whatever the autocorrelation within a chain, if no chain remembers another.
+    The error is right for any autocorrelation within a chain, if the chains are independent.
     """
     return _over_chains(_double(chains).mean(1))
 
 
 def chain_sd(chains: Tensor, mean: Tensor | float) -> Estimate:
-    """Estimate the sd about a known mean from independent chains `(chain, draw, *event)`."""
+    """Estimate the standard deviation about a known mean from independent chains `(chain, draw, *event)`."""
     second = _over_chains((_double(chains) - _double(mean)).square().mean(1))
     sd = second.value.sqrt()
     return Estimate(sd, second.standard_error / (2 * sd))
 
 
 def assert_chain_mean(chains: Tensor, expected: Tensor | float, what: str = "chain mean") -> None:
-    """Assert the mean of the target from independent chains `(chain, draw, *event)`."""
+    """Assert that independent chains `(chain, draw, *event)` have this mean."""
     estimate = chain_mean(chains)
-    assert_close_in_se(
-        estimate.value, expected, estimate.standard_error, what, degrees_of_freedom=len(chains) - 1
-    )
+    assert_close_in_se(estimate.value, expected, estimate.standard_error, what, degrees_of_freedom=len(chains) - 1)
 
 
 def assert_chain_sd(
@@ -143,7 +141,7 @@ def assert_chain_sd(
     *,
     max_relative_se: float | None = None,
 ) -> None:
-    """Assert the sd of the target, about its known mean, from independent chains `(chain, draw, *event)`."""
+    """Assert that independent chains `(chain, draw, *event)` have this standard deviation about the known mean."""
     estimate = chain_sd(chains, mean)
     assert_close_in_se(
         estimate.value,
@@ -156,11 +154,11 @@ def assert_chain_sd(
 
 
 def two_sample_p_value(a: Tensor, b: Tensor) -> tuple[float, str]:
-    """Test whether two independent sets of independent samples `(draw, *event)` have one law.
+    """Test whether two independent sets of independent samples `(draw, *event)` have one distribution.
 
-    Both are whitened with their pooled moments. Then every coordinate, a few fixed random directions, and the
-    squared norm are compared by Kolmogorov-Smirnov (any difference) and by Welch's t (means; on the squared norm
-    it finds a wrong scale with a tenth of the samples that KS needs).
+    Both are whitened with their pooled moments. Then every coordinate, a few fixed random directions, and the squared
+    norm are compared by the tests of Kolmogorov-Smirnov (any difference) and of Welch (means; on the squared norm it
+    finds a wrong scale with a tenth of the samples that Kolmogorov-Smirnov needs).
 
     Returns:
         The smallest p-value times the number of comparisons, and the name of that comparison.
@@ -177,7 +175,7 @@ def two_sample_p_value(a: Tensor, b: Tensor) -> tuple[float, str]:
         white = (x - mean) @ whiten
         columns = {f"coordinate {j}": x[:, j] for j in range(len(mean))}
         if len(mean) > 1:
-            # Fixed directions, from a generator of their own.
+            # The directions are fixed: they come from their own generator.
             generator = torch.Generator().manual_seed(0)
             directions = torch.randn(len(mean), _NUM_DIRECTIONS, dtype=torch.float64, generator=generator)
             columns |= {f"direction {j}": (white @ directions)[:, j] for j in range(_NUM_DIRECTIONS)}
@@ -193,28 +191,26 @@ def two_sample_p_value(a: Tensor, b: Tensor) -> tuple[float, str]:
 
 
 def assert_same_distribution(a: Tensor, b: Tensor, what: str = "samples") -> None:
-    """Assert that two independent sets of independent samples `(draw, *event)` have one law."""
+    """Assert that two independent sets of independent samples `(draw, *event)` have one distribution."""
     p_value, where = two_sample_p_value(a, b)
-    assert p_value >= FALSE_ALARM, f"{what}: different laws, p = {p_value:.2g} at {where}"
+    assert p_value >= FALSE_ALARM, f"{what}: different distributions, p = {p_value:.2g} at {where}"
 
 
 def assert_different(a: Tensor, b: Tensor, what: str = "samples") -> None:
-    """Assert that the same test finds a difference: the negative control."""
+    """Assert that the same test finds a difference; this is the negative control."""
     p_value, _ = two_sample_p_value(a, b)
-    assert p_value < FALSE_ALARM, f"{what}: expected different laws, but p = {p_value:.2g}; more samples?"
+    assert p_value < FALSE_ALARM, f"{what}: expected different distributions, but p = {p_value:.2g}; take more samples"
 
 
 def assert_follows(samples: Tensor, cdf: Callable[[np.ndarray], np.ndarray], what: str = "samples") -> None:
-    """Assert that independent scalars `(draw,)` or `(draw, 1)` have a cumulative distribution (KS)."""
+    """Assert that independent numbers `(draw,)` or `(draw, 1)` have a distribution function (Kolmogorov-Smirnov)."""
     p_value = float(stats.kstest(_double(samples).flatten().numpy(), cdf, method="asymp").pvalue)
-    assert p_value >= FALSE_ALARM, f"{what}: does not follow its law, p = {p_value:.2g}"
+    assert p_value >= FALSE_ALARM, f"{what}: does not follow its distribution, p = {p_value:.2g}"
 
 
 def _over_chains(per_chain: Tensor) -> Estimate:
     if len(per_chain) < _MIN_CHAINS:
-        raise ValueError(
-            f"Expected {_MIN_CHAINS} chains or more for an error between chains; got {len(per_chain)}"
-        )
+        raise ValueError(f"Expected {_MIN_CHAINS} chains or more for an error between chains; got {len(per_chain)}.")
     return Estimate(per_chain.mean(0), per_chain.std(0) / math.sqrt(len(per_chain)))
 
 

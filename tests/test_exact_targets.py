@@ -1,4 +1,4 @@
-"""The exact targets are what they say: draws, potential and moments agree."""
+"""The exact targets are consistent: draws, potential and moments agree."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_draws_have_the_moments(name: str) -> None:
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_potential_belongs_to_the_draws(name: str) -> None:
-    # Stein: E[z_i d_j U] = (i == j) and E[d_j U] = 0 if and only if U is the potential of z's law.
+    # Stein: E[z_i d_j U] = (i == j) and E[d_j U] = 0 if and only if U is the potential of z.
     target = TARGETS[name]()
     z = target.sample(100_000).requires_grad_()
     potential = target.potential(z)
@@ -66,9 +66,7 @@ def test_never_moved_probability_matches_a_simulation(start: str) -> None:
     moved = torch.zeros(num_chains, dtype=torch.bool)
     for _ in range(num_steps):
         proposed = toy.log_ratio(toy.prior.sample((num_chains,)))
-        # Until its first accept a chain is where it began.
+        # Until its first accept a chain is at its starting point.
         moved |= torch.rand(num_chains).log() < proposed - score
     exact = never_moved_probability(auc, num_steps, start=start)
-    assert_close_in_se(
-        1 - moved.double().mean(), exact, (exact * (1 - exact) / num_chains) ** 0.5, "never moved"
-    )
+    assert_close_in_se(1 - moved.double().mean(), exact, (exact * (1 - exact) / num_chains) ** 0.5, "never moved")

@@ -1,4 +1,4 @@
-"""The flow's density is its samples' law, to every constant; and, exact, it judges what estimates a log ratio."""
+"""The density of a flow is that of its samples, all constants included; exact log ratios of flows judge estimates."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from torch.nn.functional import softplus
 from pyro_gan import LatentPosterior, LogRatio, fit_log_ratio, toys
 from pyro_gan.objectives import (
     KL,
-    KLIEP,
     LSIF,
     MMD,
     UKL,
@@ -57,7 +56,7 @@ def test_the_density_is_that_of_the_change_of_variables(name: str, num_features:
     assert torch.allclose(flow.log_prob(x), expected, atol=1e-8)
     if num_features > 2:
         off_diagonal = jacobians[0] - jacobians[0].diagonal().diag()
-        assert off_diagonal.abs().max() > 0.05  # coordinates speak to one another
+        assert off_diagonal.abs().max() > 0.05  # coordinates depend on one another
 
 
 @pytest.mark.parametrize("name", OUTPUTS)
@@ -83,20 +82,16 @@ def test_shapes_and_every_coordinate_moves() -> None:
     assert flow.double()(z.double()).dtype == torch.float64
 
 
-@pytest.mark.parametrize(
-    ("pixel", "expected"), [(0.0, 11.25770165), (100.0, 7.43644003), (255.5, 28.84221736)]
-)
+@pytest.mark.parametrize(("pixel", "expected"), [(0.0, 11.25770165), (100.0, 7.43644003), (255.5, 28.84221736)])
 def test_bits_of_a_normal_on_logits(pixel: float, expected: float) -> None:
-    """Of one pixel in [0, 256), with a margin of .05 (T-C10)."""
+    """With p = 0.05 + 0.95 x / 256: bits = -log2 N(logit p) - log2(0.95 / 256) + log2(p (1 - p)), of one pixel."""
     to_pixels, x = squashing(0.0, 256.0), torch.tensor([pixel], dtype=torch.float64)
     y = to_pixels.inv(x)
     log_prob = dist.Normal(0.0, 1.0).log_prob(y) - to_pixels.log_abs_det_jacobian(y, x)
     assert float(bits_per_dim(log_prob, 1)) == pytest.approx(expected, abs=1e-7)
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "num_levels"), [(0.0, 256.0, 256), (-1.0, 1.0, 256), (-1.0, 1.0, 17)]
-)
+@pytest.mark.parametrize(("low", "high", "num_levels"), [(0.0, 256.0, 256), (-1.0, 1.0, 256), (-1.0, 1.0, 17)])
 def test_bits_of_a_uniform_density_are_those_of_its_levels(low: float, high: float, num_levels: int) -> None:
     log_prob = torch.full((3,), -7 * math.log(high - low), dtype=torch.float64)
     bits = bits_per_dim(log_prob, 7, bin_width=(high - low) / num_levels)
@@ -104,13 +99,13 @@ def test_bits_of_a_uniform_density_are_those_of_its_levels(low: float, high: flo
 
 
 def test_bits_do_not_depend_on_the_unit_of_the_pixels() -> None:
-    """One law of a pixel, in levels and in [-1, 1]."""
-    law, level = dist.Normal(0.0, 1.0), torch.linspace(0.1, 16.9, 50, dtype=torch.float64)
+    """The same distribution of a pixel, in levels and in [-1, 1]."""
+    target, level = dist.Normal(0.0, 1.0), torch.linspace(0.1, 16.9, 50, dtype=torch.float64)
     by_unit = []
     for low, high in ((0.0, 17.0), (-1.0, 1.0)):
         x, to_pixels = low + level * (high - low) / 17, squashing(low, high)
         y = to_pixels.inv(x)
-        log_prob = law.log_prob(y) - to_pixels.log_abs_det_jacobian(y, x)
+        log_prob = target.log_prob(y) - to_pixels.log_abs_det_jacobian(y, x)
         by_unit.append(bits_per_dim(log_prob, 1, bin_width=(high - low) / 17))
     assert torch.allclose(by_unit[0], by_unit[1], atol=1e-10)
 
@@ -128,18 +123,18 @@ def test_a_used_flow_can_be_copied_pickled_and_sampled_as_a_latent_posterior() -
 
 
 def test_maximum_likelihood_comes_near_the_entropy() -> None:
-    """A rotated, stretched normal: no flow pays less than its entropy on average, and this one hardly more."""
-    law = dist.MultivariateNormal(torch.ones(2), torch.tensor([[1.0, 0.8], [0.8, 1.0]]))
+    """On a rotated, stretched normal no flow has a mean loss below the entropy, and this one is hardly above it."""
+    target = dist.MultivariateNormal(torch.ones(2), torch.tensor([[1.0, 0.8], [0.8, 1.0]]))
     flow = RealNVP(2, num_couplings=4, hidden=(32,))
     adam = torch.optim.Adam(flow.parameters(), lr=1e-2)
     with torch.no_grad():
-        before = float(-flow.log_prob(law.sample((5000,))).mean())
+        before = float(-flow.log_prob(target.sample((5000,))).mean())
     player = Player("flow", flow, adam, lambda x: -flow.log_prob(x).mean())
-    train([player], lambda: law.sample((256,)), num_steps=300, progress=False)
-    x = law.sample((20_000,))
+    train([player], lambda: target.sample((256,)), num_steps=300, progress=False)
+    x = target.sample((20_000,))
     with torch.no_grad():
-        excess = law.log_prob(x) - flow.log_prob(x)
-    assert before - float(law.entropy()) > 0.5
+        excess = target.log_prob(x) - flow.log_prob(x)
+    assert before - float(target.entropy()) > 0.5
     assert -NUM_SE * float(excess.std()) / len(x) ** 0.5 < float(excess.mean()) < 0.05
 
 
@@ -166,7 +161,7 @@ def test_fit_gan_trains_a_flow() -> None:
 
 
 def pair_with_rows(num_features: int = 2, change: float = 0.15) -> tuple[toys.Toy, list[Tensor]]:
-    """Two flows, and rows of both."""
+    """Return two flows, and rows of both."""
     toy = flow_pair(num_features, change=change, seed=2)
     return toy, [toy.sample_data(20_000), toy.generator(toy.prior.sample((20_000,)))]
 
@@ -179,7 +174,7 @@ def test_the_exact_ratio_of_two_flows_passes_its_diagnosis(num_features: int, ch
     assert_close_in_se(report.slope, 1.0, report.slope_se, "slope", max_relative_se=0.05)
     assert_close_in_se(report.intercept, 0.0, report.intercept_se, "intercept")
     assert_close_in_se(*mean_ratio_below(20.0, *exact), "mean ratio", max_relative_se=0.05)
-    # The same checks find a ratio that is one tenth too steep, or too large.
+    # The same checks detect a ratio that is too steep by a tenth, or too large.
     steep = diagnose(*(1.1 * side for side in exact))
     assert abs(steep.slope - 1) > NUM_SE * steep.slope_se
     mean, share, standard_error = mean_ratio_below(20.0, *(side + 0.1 for side in exact))
@@ -187,10 +182,10 @@ def test_the_exact_ratio_of_two_flows_passes_its_diagnosis(num_features: int, ch
 
 
 def mean_ratio_below(bound: float, real: Tensor, generated: Tensor) -> tuple[float, float, float]:
-    """Return E_G[r; r < bound], the share of data there, which it should be, and the error of their difference.
+    """Return E_G[r; r < bound], the share of data with r < bound, and the error of their difference, which should be 0.
 
-    Without the bound it is the report's mean ratio, 1; but weights of flows are so heavy-tailed that errors of that
-    are no errors of a normal.
+    Without the bound it is the mean ratio of the report, 1. But the weights of flows have such heavy tails that the
+    error of that mean is far from normal.
     """
     low = (real.exp() < bound).double()
     ratio = generated.double().exp() * (generated.exp() < bound)
@@ -210,11 +205,11 @@ def assert_estimates(
     max_gap: float = 0.25,
     correlation: float = 0.93,
 ) -> None:
-    """Assert on held-out rows that little of what there is to know is missing; the gap is a share of that."""
+    """Assert on held-out rows that the loss is near that of the exact ratio, as a share of what a constant loses."""
     with torch.no_grad():
         exact, fitted = ([ratio(side) for side in sides] for ratio in (toy.log_ratio, log_ratio))
-    gap, knows_nothing = log_loss(*fitted) - log_loss(*exact), math.log(2) - log_loss(*exact)
-    assert -0.003 < gap < max_gap * knows_nothing
+    gap, of_constant = log_loss(*fitted) - log_loss(*exact), math.log(2) - log_loss(*exact)
+    assert -0.003 < gap < max_gap * of_constant
     near = [side.abs() < 4 for side in exact]
     pairs = torch.cat([torch.stack([a[m], b[m]]) for a, b, m in zip(exact, fitted, near, strict=True)], 1)
     assert torch.corrcoef(pairs)[0, 1] > correlation
@@ -223,7 +218,7 @@ def assert_estimates(
 @pytest.mark.parametrize("objective", [Bernoulli(), KL(), UKL(), LSIF(), SquaredHellinger()], ids=repr)
 def test_a_fresh_critic_finds_the_exact_ratio(objective: Objective) -> None:
     toy, sides = pair_with_rows()
-    # LSIF weighs errors of the ratio and not of its log, so that a few large weights lead it.
+    # LSIF weighs errors of the ratio and not of its log, so a few large weights dominate.
     is_noisy = isinstance(objective, LSIF)
     log_ratio = fit_log_ratio(
         toy.generator,
@@ -241,9 +236,9 @@ def test_a_fresh_critic_finds_the_exact_ratio(objective: Objective) -> None:
     assert_estimates(log_ratio, toy, sides, **wanted)
 
 
-@pytest.mark.parametrize("objective", [KLIEP(), DonskerVaradhan()], ids=repr)
-def test_a_critic_up_to_a_constant_finds_the_exact_ratio(objective: KLIEP | DonskerVaradhan) -> None:
+def test_a_critic_up_to_a_constant_finds_the_exact_ratio() -> None:
     toy, sides = pair_with_rows()
+    objective = DonskerVaradhan()
     critic = toys.MLP([2, 32, 32, 1])
     adam = torch.optim.Adam(critic.parameters(), lr=3e-3)
 
@@ -257,7 +252,7 @@ def test_a_critic_up_to_a_constant_finds_the_exact_ratio(objective: KLIEP | Dons
 
 
 def test_jensen_shannon_is_bernoulli_twice() -> None:
-    """One estimator by two names: a table of objectives may leave one out."""
+    """They are one estimator with two names: a table of objectives may leave one out."""
     real, generated = torch.randn(50), torch.randn(70)
     twice = 2 * Bernoulli().critic_loss(real, generated) - 2 * math.log(2)
     assert torch.allclose(JensenShannon().critic_loss(real, generated), twice)
@@ -266,11 +261,11 @@ def test_jensen_shannon_is_bernoulli_twice() -> None:
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: RealNVP(1), "2 features"),
-        (lambda: RealNVP(4, num_couplings=1), "2 couplings"),
-        (lambda: squashing(1.0, 1.0), "low < high"),
+        (lambda: RealNVP(1), "num_features of at least 2"),
+        (lambda: RealNVP(4, num_couplings=1), "num_couplings of at least 2"),
+        (lambda: squashing(1.0, 1.0), "high above 1"),
         (lambda: squashing(0.0, 1.0, margin=1.0), "margin"),
-        (lambda: bits_per_dim(torch.zeros(2), 0), "pixels"),
+        (lambda: bits_per_dim(torch.zeros(2), 0), "num_features"),
         (lambda: bits_per_dim(torch.zeros(2), 3, bin_width=0.0), "bin_width"),
     ],
 )

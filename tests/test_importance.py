@@ -1,16 +1,18 @@
-"""Importance weights against formulas on paper, and Pareto smoothing against laws of known tail."""
+"""Importance weights against formulas, and Pareto smoothing against distributions of known tail."""
 
 from __future__ import annotations
 
 import math
 import sys
 import types
+from collections.abc import Callable
+from typing import Any
 
-import arviz
+import numpy as np
 import pytest
 import torch
 
-from pyro_gan.importance import smooth, weight_tail
+from pyro_gan.importance import effective_size, log_mean_weight, smooth, systematic, weight_tail
 
 Z = 4.4  # standard errors: one false alarm in 1e5
 
@@ -31,6 +33,41 @@ def test_formulas_on_many_weights() -> None:
     assert tail.ess == pytest.approx(float(w.sum() ** 2 / w.square().sum()))
     assert tail.log_mean_weight == pytest.approx(float(w.mean().log()))
     assert tail.log_mean_weight_se == pytest.approx(float(w.std() / w.mean()) / math.sqrt(2000))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_mean_weight_of_many_sets_is_that_of_each(dtype: torch.dtype) -> None:
+    log_w = torch.randn(3, 2, 500, dtype=dtype)
+    mean = log_mean_weight(log_w)
+    assert all(figure.shape == (3, 2) and figure.dtype == dtype for figure in mean)
+    assert effective_size(log_w).dtype == torch.float64
+    w = log_w.double().exp()
+    close = {"rtol": 1e-5 if dtype == torch.float32 else 1e-12, "atol": 0.0, "check_dtype": False}
+    torch.testing.assert_close(mean.value.exp(), w.mean(-1), **close)
+    torch.testing.assert_close(mean.standard_error, w.std(-1) / w.mean(-1) / math.sqrt(500), **close)
+    torch.testing.assert_close(mean.ess, w.sum(-1).square() / w.square().sum(-1), **close)
+    tail = weight_tail(log_w[2, 1])
+    for ours, theirs in zip(mean, (tail.log_mean_weight, tail.log_mean_weight_se, tail.ess), strict=True):
+        assert float(ours[2, 1]) == pytest.approx(theirs, rel=close["rtol"], abs=1e-6)
+
+
+def test_the_mean_weight_is_differentiable() -> None:
+    log_w = torch.randn(2, 5, dtype=torch.float64, requires_grad=True)
+    mean = log_mean_weight(log_w)
+    assert not mean.standard_error.requires_grad and not mean.ess.requires_grad
+    (gradient,) = torch.autograd.grad(mean.value.sum(), log_w)
+    torch.testing.assert_close(gradient, log_w.softmax(-1))
+
+
+def test_the_mean_weight_of_one_draw_of_none_and_far_away() -> None:
+    """Single precision holds no square of exp(-1000); zero weights leave no effective draw."""
+    inf = math.inf
+    mean = log_mean_weight(torch.tensor([[-inf, -inf], [0.0, -inf], [-1000.0, -1000.0]]))
+    assert mean.value.tolist() == pytest.approx([-inf, -math.log(2), -1000])
+    assert mean.ess.tolist() == pytest.approx([0, 1, 2])
+    assert mean.standard_error.tolist() == pytest.approx([inf, 1, 0], abs=1e-6)
+    one = log_mean_weight(torch.tensor([-3.0]))
+    assert float(one.value) == -3 and float(one.ess) == 1 and math.isnan(one.standard_error)
 
 
 def test_log_normal_ess_in_a_million_draws() -> None:
@@ -93,7 +130,7 @@ def test_smoothing_keeps_dtype_and_drops_the_gradient() -> None:
     [
         (torch.zeros(1), math.inf),  # nothing to tell by
         (torch.randn(24), math.inf),
-        (torch.zeros(1000), math.nan),  # no tail
+        (torch.zeros(1000), -math.inf),  # no tail
         (
             torch.cat([torch.zeros(997), torch.tensor([50.0, 60.0, 70.0])]),
             math.inf,
@@ -104,7 +141,7 @@ def test_smoothing_keeps_dtype_and_drops_the_gradient() -> None:
 def test_no_tail_to_fit(log_w: torch.Tensor, k: float) -> None:
     smoothed, found = smooth(log_w)
     assert torch.equal(smoothed, log_w)
-    assert found == k or (math.isnan(k) and math.isnan(found))
+    assert found == k
     assert math.isfinite(weight_tail(log_w).ess)
 
 
@@ -119,41 +156,88 @@ def test_single_and_equal_weights() -> None:
     )
 
 
-def test_arviz_1_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its PSIS takes log likelihoods (the sign is turned) and normalises."""
+def installed_psis() -> Callable[[Any], tuple[Any, Any]]:
+    """Return the installed ArviZ's PSIS, of log weights."""
+    try:
+        from arviz_stats.base import array_stats
+    except ImportError:
+        import arviz
 
-    class Stats:
-        calls = 0
+        return arviz.psislw
+    return lambda log_w: array_stats.psislw(-log_w)
 
-        def psislw(self, ary: object) -> object:
-            Stats.calls += 1
-            return arviz.psislw(-ary, normalize=True)
+
+@pytest.mark.parametrize("version", [0, 1])
+def test_both_versions_of_arviz_give_the_same(version: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PSIS takes log weights in ArviZ 0; in ArviZ 1 it takes log likelihoods (the sign is turned) and normalises."""
+    psis, calls = installed_psis(), []
+
+    def fake(values: Any) -> tuple[Any, Any]:
+        calls.append(version)
+        smoothed, k = psis(-values if version else values)
+        return smoothed - (np.logaddexp.reduce(smoothed) if version else 0), k
 
     log_w = torch.randn(5000, dtype=torch.float64) * 2
     expected, k = smooth(log_w)
-    base = types.ModuleType("arviz_stats.base")
-    base.array_stats = Stats()
+    old, new = types.ModuleType("arviz"), types.ModuleType("arviz_stats.base")
+    old.psislw, new.array_stats = fake, types.SimpleNamespace(psislw=fake)
+    monkeypatch.setitem(sys.modules, "arviz", old)
     monkeypatch.setitem(sys.modules, "arviz_stats", types.ModuleType("arviz_stats"))
-    monkeypatch.setitem(sys.modules, "arviz_stats.base", base)
-    smoothed, k_1 = smooth(log_w)
-    assert Stats.calls == 1 and k_1 == pytest.approx(k)
+    monkeypatch.setitem(sys.modules, "arviz_stats.base", new if version else None)
+    smoothed, again = smooth(log_w)
+    assert calls == [version] and again == pytest.approx(k)
     assert torch.allclose(smoothed, expected)
+
+
+@pytest.mark.parametrize("spread", [1e3, 1e4, 1e6])
+def test_weights_that_span_thousands_of_nats_are_bad_and_never_nan(spread: float) -> None:
+    log_w = spread * torch.randn(2000, dtype=torch.float64)
+    smoothed, k = smooth(log_w)
+    assert k > 0.7 and weight_tail(log_w).pareto_k == k
+    assert not smoothed.isnan().any() and smoothed.max() <= log_w.max()
+
+
+def test_a_fit_that_fails_counts_as_the_worst(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyro_gan.importance._psis", lambda log_w: (log_w, math.nan))
+    log_w = torch.randn(1000)
+    assert weight_tail(log_w).pareto_k == math.inf
+    assert torch.equal(smooth(log_w)[0], log_w)
 
 
 @pytest.mark.parametrize(
     ("log_w", "message"),
     [
+        (None, "torch.Tensor; got None"),
+        ([0.0, 1.0], "torch.Tensor; got"),
         (torch.tensor([0.0, math.nan]), "NaN"),
         (torch.tensor([0.0, math.inf]), r"\+inf"),
         (torch.full((3,), -math.inf), "all -inf"),
-        (torch.empty(0), r"\(draw,\)"),
+        (torch.empty(0), r"at least one row; got \(0,\)"),
         (torch.zeros(3, 2), r"\(3, 2\)"),
     ],
 )
 def test_bad_weights_raise(log_w: torch.Tensor, message: str) -> None:
-    for function in (weight_tail, smooth):
+    for function in (weight_tail, smooth, lambda values: systematic(values, 3)):
         with pytest.raises(ValueError, match=message):
             function(log_w)
+
+
+@pytest.mark.parametrize("value", [0, -1, 2.5, math.nan, None, "3"])
+def test_a_number_of_outputs_is_a_count(value: object) -> None:
+    with pytest.raises(ValueError, match="num_outputs"):
+        systematic(torch.zeros(5), value)
+
+
+@pytest.mark.parametrize(
+    ("log_w", "message"),
+    [(None, "torch.Tensor"), ("x", "torch.Tensor"), (torch.tensor(1.0), "draw")],
+)
+def test_no_weights_at_all_raise(log_w: object, message: str) -> None:
+    for function in (effective_size, log_mean_weight):
+        with pytest.raises(ValueError, match=message):
+            function(log_w)
+    with pytest.raises(ValueError, match="at least one draw"):
+        log_mean_weight(torch.zeros(3, 0))
 
 
 def test_tied_weights_come_back_whole() -> None:

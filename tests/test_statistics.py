@@ -1,4 +1,4 @@
-"""The statistical assertions keep their false-alarm rate and find what they should."""
+"""The statistical assertions keep their false-alarm rate and find the differences that they should find."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_moments_of_independent_samples() -> None:
 
 
 def test_sd_error_uses_the_fourth_moment() -> None:
-    # Laplace has kurtosis 6: the error of its sd is sqrt(5/4) of sd / sqrt(n), where a normal's is sqrt(1/2).
+    # A Laplace distribution has kurtosis 6: the error of its sd is sqrt(5/4) sd / sqrt(n); a normal one has sqrt(1/2).
     n, repeats = 2000, 2000
     x = torch.distributions.Laplace(torch.zeros((), dtype=torch.float64), 1.0).sample((n, repeats))
     sd, standard_error = sample_sd(x)
@@ -75,7 +75,7 @@ def test_sd_error_uses_the_fourth_moment() -> None:
 
 
 def test_chains_with_strong_autocorrelation() -> None:
-    # AR(1) with coefficient .95: 200 draws are worth about 5.
+    # AR(1) with coefficient 0.95: 200 draws are worth about 5.
     num_chains, num_draws, rho = 400, 200, 0.95
     x = torch.empty(num_chains, num_draws, dtype=torch.float64)
     x[:, 0] = torch.randn(num_chains)
@@ -84,7 +84,7 @@ def test_chains_with_strong_autocorrelation() -> None:
     x = 1 + 2 * x
     assert_chain_mean(x, 1.0)
     assert_chain_sd(x, 2.0, 1.0, max_relative_se=0.02)
-    # Variance of a chain's mean: (1 + 2 sum_k (1 - k/n) rho^k) / n.
+    # The variance of a chain's mean is (1 + 2 sum_k (1 - k/n) rho^k) / n times that of a draw.
     lags = torch.arange(1, num_draws, dtype=torch.float64)
     variance = 4 * float(1 + 2 * ((1 - lags / num_draws) * rho**lags).sum()) / num_draws / num_chains
     assert float(chain_mean(x).standard_error) == pytest.approx(math.sqrt(variance), rel=0.17)
@@ -102,8 +102,8 @@ def test_two_sample_test_has_its_false_alarm_rate() -> None:
     for i in range(repeats):
         x = torch.randn(2, 300, 2, dtype=torch.float64) @ torch.tensor([[1.0, 0.8], [0.0, 0.6]]).double()
         p_value[i] = two_sample_p_value(x[0], x[1])[0]
-    # The comparisons of one pair overlap, so Bonferroni stays below its level (about .028 at .05, .094 at .2); that
-    # it stays within a factor of four of it keeps the test from being empty.
+    # The comparisons of one pair overlap, so Bonferroni stays below its level (about 0.028 at 0.05, 0.094 at 0.2). It
+    # must stay within a factor of four of it; otherwise the test would see nothing.
     for level in (0.05, 0.2):
         alarms = int((p_value < level).sum())
         assert alarms <= stats.binom.isf(FALSE_ALARM, repeats, level)
@@ -129,11 +129,11 @@ def test_two_sample_test_has_power(fault: str) -> None:
         b = b @ mix
         b[: n // 25] = 0.0
     assert_different(a, b)
-    with pytest.raises(AssertionError, match="different laws"):
+    with pytest.raises(AssertionError, match="different distributions"):
         assert_same_distribution(a, b)
 
 
-def test_two_sample_test_passes_equal_laws_and_refuses_nan() -> None:
+def test_two_sample_test_passes_equal_distributions_and_refuses_nan() -> None:
     x = torch.randn(2, 5000, 3)
     assert_same_distribution(x[0], x[1])
     assert_same_distribution(x[0, :, :1], x[1, :, :1])
@@ -144,7 +144,7 @@ def test_two_sample_test_passes_equal_laws_and_refuses_nan() -> None:
         two_sample_p_value(x[0], x[1])
 
 
-def test_follows_a_law() -> None:
+def test_follows_a_distribution() -> None:
     x = torch.randn(20_000, 1)
     assert_follows(x, stats.norm.cdf)
     with pytest.raises(AssertionError, match="p = "):

@@ -1,10 +1,11 @@
-"""The toys' ratios are exact, their posteriors right, and building them moves no generator."""
+"""The ratios of toys are exact, their posteriors right, and torch's generator does not move while they are built."""
 
 from __future__ import annotations
 
 import math
 import pickle
 import sys
+from typing import Any
 
 import pyro
 import pyro.distributions as dist
@@ -46,7 +47,7 @@ def test_ratio_is_normalised_and_the_posterior_is_prior_times_ratio(name: str) -
 
 
 @pytest.mark.parametrize("name", TOYS)
-def test_generator_carries_the_posterior_onto_the_data(name: str) -> None:
+def test_generator_maps_the_posterior_to_the_data(name: str) -> None:
     toy = TOYS[name]()
     with torch.no_grad():
         x = toy.generator(toy.posterior.sample((20_000,)))
@@ -86,7 +87,7 @@ def test_affine_posterior_at_a_temperature(temperature: float) -> None:
     with torch.no_grad():
         tempered = toy.prior.log_prob(z) + toy.log_ratio(toy.generator(z)) / temperature
     gap = tempered - toy.posterior.log_prob(z)
-    # Proportional, and at temperature 1 equal.
+    # They are proportional, and at temperature 1 equal.
     torch.testing.assert_close(gap, gap[0].expand(100), atol=1e-9, rtol=0)
     assert (abs(gap[0].item()) < 1e-9) == (temperature == 1)
 
@@ -116,17 +117,17 @@ def test_gaussian_shift_has_its_auc(auc: float) -> None:
     assert_close_in_se(wins, auc, math.sqrt(auc * (1 - auc) / n), "AUC")
 
 
-def test_grid_density_is_the_mixture_and_keeps_its_digits_far_away() -> None:
+def test_grid_density_is_the_mixture_and_is_accurate_far_away() -> None:
     toy = toys.grid(dtype=torch.float64)
-    law = toy.prior
-    weights = torch.cat([0.9 * law.weights.flatten(), torch.tensor([0.1], dtype=torch.float64)])
-    loc = torch.cat([law.means, torch.zeros(1, 2, dtype=torch.float64)])
+    prior = toy.prior
+    weights = torch.cat([0.9 * prior.weights.flatten(), torch.tensor([0.1], dtype=torch.float64)])
+    loc = torch.cat([prior.means, torch.zeros(1, 2, dtype=torch.float64)])
     scale = torch.tensor([0.08] * 25 + [1.5], dtype=torch.float64)[:, None].expand(26, 2)
     slow = dist.MixtureSameFamily(dist.Categorical(weights), dist.Normal(loc, scale).to_event(1))
-    x = torch.cat([law.sample((1000,)), torch.tensor([[30.0, -40.0], [2.5, 0.0]], dtype=torch.float64)])
-    torch.testing.assert_close(law.log_prob(x), slow.log_prob(x), atol=1e-9, rtol=1e-9)
+    x = torch.cat([prior.sample((1000,)), torch.tensor([[30.0, -40.0], [2.5, 0.0]], dtype=torch.float64)])
+    torch.testing.assert_close(prior.log_prob(x), slow.log_prob(x), atol=1e-9, rtol=1e-9)
     x.requires_grad_()
-    (grad,) = torch.autograd.grad(law.log_prob(x).sum(), x)
+    (grad,) = torch.autograd.grad(prior.log_prob(x).sum(), x)
     (expected,) = torch.autograd.grad(slow.log_prob(x).sum(), x)
     torch.testing.assert_close(grad, expected, atol=1e-8, rtol=1e-8)
     # No underflow in float32 either: 700 standard deviations of the data from the next mean.
@@ -135,11 +136,11 @@ def test_grid_density_is_the_mixture_and_keeps_its_digits_far_away() -> None:
 
 
 def test_grid_draws_follow_its_density() -> None:
-    law = toys.grid().prior
-    # Means of functions under the density by importance from a broad Gaussian.
+    data = toys.grid().prior
+    # Means of functions under the density, by importance sampling from a broad Gaussian.
     broad = dist.Normal(torch.zeros(2), torch.tensor(2.0)).to_event(1)
-    proposal, draws = broad.sample((400_000,)), law.sample((200_000,))
-    weight = (law.log_prob(proposal) - broad.log_prob(proposal)).exp().double()
+    proposal, draws = broad.sample((400_000,)), data.sample((200_000,))
+    weight = (data.log_prob(proposal) - broad.log_prob(proposal)).exp().double()
     assert_mean(weight, 1.0, "total mass")
     for name, function in {
         "corner": lambda x: (x > 1.5).all(-1),
@@ -151,17 +152,15 @@ def test_grid_draws_follow_its_density() -> None:
         assert_close_in_se(under.mean(), over.mean(), se, name)
 
 
-def test_grid_weights_hang_on_the_seed_alone() -> None:
-    torch.testing.assert_close(
-        toys.grid().prior.weights, toys.grid(dtype=torch.float64).prior.weights.float()
-    )
+def test_grid_weights_depend_on_the_seed_alone() -> None:
+    torch.testing.assert_close(toys.grid().prior.weights, toys.grid(dtype=torch.float64).prior.weights.float())
     assert not torch.equal(toys.grid(seed=1).prior.weights, toys.grid(seed=2).prior.weights)
     assert toys.grid().prior.sample().shape == (2,)
     assert toys.grid().prior.sample((3, 4)).shape == (3, 4, 2)
     assert toys.grid().prior.sample((0,)).shape == (0, 2)
 
 
-def test_roll_distance_is_that_to_the_curve() -> None:
+def test_roll_distance_is_the_distance_to_the_curve() -> None:
     # The curve as a line of 60 000 points, .02 of the noise's sd apart.
     t = torch.linspace(1.5 * math.pi, 4.5 * math.pi, 60_000, dtype=torch.float64)
     curve = t[:, None] / 7.5 * torch.stack([t.cos(), t.sin()], -1)
@@ -175,7 +174,8 @@ def test_roll_data_have_normal_distances_and_are_uniform_in_arc_length() -> None
     x = toys.swiss_roll().sample_data(40_000)
     assert_follows(toys.roll_distance(x), lambda d: 2 * stats.norm.cdf(d) - 1, "distance")
 
-    # At the sample's angle on the layer nearest to it; its own noise moves it by a ten-thousandth of the length.
+    # The point of the curve at the sample's angle, on the nearest layer. Noise moves it by a ten-thousandth of the
+    # length.
     def length(t: Tensor) -> Tensor:
         return (t * (1 + t.square()).sqrt() + t.asinh()) / 15
 
@@ -183,26 +183,22 @@ def test_roll_data_have_normal_distances_and_are_uniform_in_arc_length() -> None
     t = angle + 2 * math.pi * ((7.5 * x.norm(dim=-1).double() - angle) / (2 * math.pi)).round()
     start, end = length(torch.tensor([first, last], dtype=torch.float64))
     share = (length(t) - start) / (end - start)
-    # Off the ends, where noise carries some beyond.
+    # Without the ends, because noise moves some samples beyond them.
     bins = torch.histc(share, 18, 0.05, 0.95)
-    assert_close_in_se(
-        bins / len(x), 0.05, math.sqrt(0.05 * 0.95 / len(x)), "share of a twentieth of the curve"
-    )
+    assert_close_in_se(bins / len(x), 0.05, math.sqrt(0.05 * 0.95 / len(x)), "share of a twentieth of the curve")
 
 
 def test_roll_density_does_not_ripple() -> None:
-    law = toys.swiss_roll(dtype=torch.float64).posterior
+    data = toys.swiss_roll(dtype=torch.float64).posterior
     t = torch.linspace(11.0, 11.5, 1000, dtype=torch.float64)
-    log_prob = law.log_prob(t[:, None] / 7.5 * torch.stack([t.cos(), t.sin()], -1))
-    # Seven Gaussians lie on this piece; the bend, which slowly falls, is all that is left to see.
+    log_prob = data.log_prob(t[:, None] / 7.5 * torch.stack([t.cos(), t.sin()], -1))
+    # Seven Gaussians lie on this piece. What remains is the slow change by the bend.
     assert float(log_prob.max() - log_prob.min()) < 1e-4
     length = 11.918
-    assert float(log_prob.mean()) == pytest.approx(
-        -math.log(length * 0.05 * math.sqrt(2 * math.pi)), abs=1e-3
-    )
+    assert float(log_prob.mean()) == pytest.approx(-math.log(length * 0.05 * math.sqrt(2 * math.pi)), abs=1e-3)
 
 
-def test_roll_generator_leaves_the_curve_and_its_weights_hang_on_the_seed_alone() -> None:
+def test_roll_generator_leaves_the_curve_and_its_weights_depend_on_the_seed_alone() -> None:
     toy = toys.swiss_roll()
     off_roll = (toys.roll_distance(toy.prior.sample((20_000,))) > 4).double()
     assert 0.13 < float(off_roll.mean()) < 0.155
@@ -216,31 +212,29 @@ def test_roll_generator_leaves_the_curve_and_its_weights_hang_on_the_seed_alone(
     assert not torch.allclose(toy.log_ratio(x), toys.swiss_roll(seed=1).log_ratio(x), atol=0.1)
 
 
-def test_25_gaussians_are_the_grid_that_papers_train_on() -> None:
-    law = toys.gaussians25()
-    x = law.sample((50_000,))
-    report = mode_report(x, law.means, sd=0.05 / 2.828)
+def test_25_gaussians_are_those_that_papers_train_on() -> None:
+    data = toys.gaussians25()
+    x = data.sample((50_000,))
+    report = mode_report(x, data.means, sd=0.05 / 2.828)
     assert report.num_modes == 25 and report.high_quality > 0.998
     assert report.mode_sd == pytest.approx(0.05 / 2.828, rel=0.02)
     assert_mean(x, 0.0)
     # The variance of an axis's five means, 8, and that of a mode.
     assert_sd(x, math.sqrt(8 + 0.05**2) / 2.828)
-    assert float(law.log_prob(law.means).std()) < 1e-4
+    assert float(data.log_prob(data.means).std()) < 1e-4
 
 
 def test_ring_has_its_modes_on_the_circle() -> None:
-    law = toys.ring(6, radius=3.0, sd=0.1, dtype=torch.float64)
-    x = law.sample((30_000,))
+    data = toys.ring(6, radius=3.0, sd=0.1, dtype=torch.float64)
+    x = data.sample((30_000,))
     assert x.dtype == torch.float64
-    torch.testing.assert_close(law.means.norm(dim=-1), torch.full((6,), 3.0, dtype=torch.float64))
-    gaps = torch.pdist(law.means)
+    torch.testing.assert_close(data.means.norm(dim=-1), torch.full((6,), 3.0, dtype=torch.float64))
+    gaps = torch.pdist(data.means)
     assert float(gaps.min()) == pytest.approx(3.0)  # the sides of a hexagon
-    report = mode_report(x, law.means, sd=0.1)
+    report = mode_report(x, data.means, sd=0.1)
     assert report.num_modes == 6 and report.high_quality > 0.998
     share = 1 / 6
-    assert_close_in_se(
-        report.counts[:-1] / len(x), share, math.sqrt(share * (1 - share) / len(x)), "share of a mode"
-    )
+    assert_close_in_se(report.counts[:-1] / len(x), share, math.sqrt(share * (1 - share) / len(x)), "share of a mode")
     assert report.mode_sd == pytest.approx(0.1, rel=0.02)
 
 
@@ -254,12 +248,12 @@ def test_missing_mode_has_the_share_it_is_given() -> None:
     torch.testing.assert_close(toy.log_ratio(points), expected, atol=1e-6, rtol=0)
 
 
-def test_what_a_generator_never_makes_no_weight_brings_back() -> None:
+def test_weights_cannot_restore_what_a_generator_never_makes() -> None:
     toy = toys.missing_mode()
     x = toy.prior.sample((50_000,))
     log_ratio = toy.log_ratio(x)
     assert float(x.max()) < 2.7
-    # Exact at each of its points, and yet a quarter of the mass is where it makes none.
+    # The ratio is exact at each of the generator's points, but a quarter of the mass is where it makes none.
     assert float(log_ratio.exp().mean()) == pytest.approx(0.75, abs=0.02)
     assert float(toy.log_ratio(torch.tensor([[3.0]]))) == pytest.approx(32 + math.log(0.75), abs=1e-3)
 
@@ -272,10 +266,10 @@ def test_convolutions_map_latents_to_images_and_images_to_scores(size: int) -> N
     assert images.shape == (6, 3, size, size) and float(images.detach().abs().max()) <= 1
     scores = critic(images)
     assert scores.shape == (6, 1)
-    # No row of the critic sees another, in training mode either.
+    # The critic's rows do not depend on one another, in training mode either.
     assert critic.training
     torch.testing.assert_close(critic(images[:2]), scores[:2])
-    # Every pixel moves the score: no border is left out.
+    # Every pixel changes the score: no border is left out.
     x = torch.rand_like(images).requires_grad_()
     (slope,) = torch.autograd.grad(critic(x).sum(), x)
     assert bool((slope != 0).all())
@@ -311,7 +305,7 @@ def test_digits_are_scaled_and_labelled() -> None:
     assert torch.bincount(labels).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
 
 
-def test_digits_without_scikit_learn_name_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_digits_without_scikit_learn_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(ImportError) as error:
         toys.digits()
@@ -329,25 +323,97 @@ def test_mlp_has_activations_between_layers_only() -> None:
     "build, words",
     [
         (lambda: toys.affine_gaussian(torch.zeros(2, 2)), "invertible"),
-        (lambda: toys.affine_gaussian(torch.eye(2), torch.zeros(3)), r"bias and mean of shape \(2,\)"),
-        (lambda: toys.affine_gaussian(torch.ones(2, 3)), r"shape \(2, 2\)"),
+        (lambda: toys.affine_gaussian(torch.eye(2), torch.zeros(3)), r"bias of shape \(2,\); got \(3,\)"),
+        (lambda: toys.affine_gaussian(torch.ones(2, 3)), r"matrix of shape \(2, 2\); got \(2, 3\)"),
         (lambda: toys.affine_gaussian(torch.eye(2), covariance=-torch.eye(2)), "positive definite"),
-        (lambda: toys.affine_gaussian(torch.eye(2), temperature=0.0), "temperature above 0"),
+        (
+            lambda: toys.affine_gaussian(torch.eye(2), temperature=0.0),
+            "positive, finite temperature; got 0.0",
+        ),
         (lambda: toys.affine_gaussian(0.5 * torch.eye(2), temperature=0.5), "posterior's precision"),
-        (lambda: toys.gaussian_shift(1.0), "AUC in"),
-        (lambda: toys.gaussian_shift(0.4), "AUC in"),
+        (lambda: toys.gaussian_shift(1.0), r"auc in \[0.5, 1\)"),
+        (lambda: toys.gaussian_shift(0.4), r"auc in \[0.5, 1\)"),
         (lambda: toys.GridMixture(torch.zeros(2), torch.ones(2, 2), scale=1.0), "sum 1"),
         (lambda: toys.MLP([3]), "output size"),
         (lambda: toys.missing_mode(1.0), r"share in \[0, 1\)"),
-        (lambda: toys.ring(0), "at least one mode"),
-        (lambda: toys.ring(sd=0.0), "positive radius and sd"),
+        (lambda: toys.ring(0), "num_modes of at least 1; got 0"),
+        (lambda: toys.ring(sd=0.0), "positive, finite sd; got 0.0"),
         (lambda: toys.conv_generator(4, size=30), "multiple of 4; got 30"),
         (lambda: toys.conv_generator(0, size=8), "latent_dim of at least 1"),
         (lambda: toys.conv_critic(size=8, width=0), "width of at least 1"),
-        (lambda: toys.roll_distance(torch.zeros(2)), r"shape \(draw, 2\)"),
+        (lambda: toys.roll_distance(torch.zeros(2)), r"samples of shape \(row, 2\)"),
         (lambda: toys.roll_distance(torch.full((3, 2), torch.nan)), "3 of 3"),
     ],
 )
 def test_bad_input_gets_a_clear_error(build: object, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         build()
+
+
+HOSTILE = [None, "x", math.nan, -1, 0, [1.0], torch.zeros(3), torch.zeros(2, 2, 2), object()]
+
+# By function: valid arguments, of which each in turn becomes a hostile value. None and 0 are valid for some.
+DOORS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "affine_gaussian": (
+        toys.affine_gaussian,
+        {
+            "matrix": torch.eye(2),
+            "bias": torch.ones(2),
+            "mean": torch.ones(2),
+            "covariance": torch.eye(2),
+            "temperature": 1.0,
+        },
+    ),
+    "gaussian_shift": (toys.gaussian_shift, {"auc": 0.8, "dtype": torch.float32, "device": "cpu"}),
+    "grid": (toys.grid, {"seed": 1, "dtype": torch.float32, "device": "cpu"}),
+    "gaussians25": (toys.gaussians25, {"dtype": torch.float32, "device": "cpu"}),
+    "swiss_roll": (toys.swiss_roll, {"seed": 1, "dtype": torch.float32, "device": "cpu"}),
+    "ring": (toys.ring, {"num_modes": 3, "radius": 1.0, "sd": 0.1, "dtype": torch.float32}),
+    "missing_mode": (toys.missing_mode, {"share": 0.1, "device": "cpu"}),
+    "roll_distance": (toys.roll_distance, {"samples": torch.zeros(3, 2)}),
+    "conv_generator": (toys.conv_generator, {"latent_dim": 3, "size": 8, "channels": 1, "width": 4}),
+    "conv_critic": (toys.conv_critic, {"size": 8, "channels": 1, "width": 4}),
+    "MLP": (toys.MLP, {"sizes": [3, 4, 1], "activation": torch.nn.ReLU}),
+    "GridMixture": (
+        toys.GridMixture,
+        {
+            "axis": torch.arange(2.0),
+            "weights": torch.full((2, 2), 0.25),
+            "scale": 0.1,
+            "broad_weight": 0.1,
+            "broad_scale": 1.0,
+        },
+    ),
+    "RealNVP": (
+        toys.RealNVP,
+        {
+            "num_features": 2,
+            "num_couplings": 2,
+            "hidden": [4],
+            "activation": torch.nn.Tanh,
+            "output": toys.squashing(0.0, 1.0),
+        },
+    ),
+    "squashing": (toys.squashing, {"low": 0.0, "high": 1.0, "margin": 0.1}),
+    "bits_per_dim": (
+        toys.bits_per_dim,
+        {"log_prob": torch.zeros(3), "num_features": 4, "bin_width": 1.0},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DOORS)
+def test_hostile_arguments_raise_value_errors(name: str) -> None:
+    build, valid = DOORS[name]
+    if name == "RealNVP":
+        pytest.importorskip("zuko")
+    build(**valid)
+    for argument in valid:
+        refused = 0
+        for value in HOSTILE:
+            try:
+                build(**(valid | {argument: value}))
+            except ValueError as error:
+                refused += 1
+                assert str(error)
+        assert refused >= len(HOSTILE) // 2, f"{argument} took more than half of the hostile values"

@@ -1,7 +1,7 @@
-"""Real networks and data that nobody here trained, found by the environment variable PYRO_GAN_ZOO.
+"""Real networks and data from other projects, in the folder that the environment variable PYRO_GAN_ZOO names.
 
-Every loader skips the calling test if the variable is unset; its folder's README gives origin and licence.
-Images are `(draw, 1, 28, 28)` in [-1, 1] throughout.
+Every loader skips the calling test if the variable is not set. The README of the folder gives origins and licences.
+All images are `(draw, 1, 28, 28)` in [-1, 1].
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ class Images(NamedTuple):
 
 
 def zoo_path(name: str) -> Path:
-    """Return a file of the zoo, or skip the test if the zoo is not there."""
+    """Return a file of the zoo, or skip the test if the variable is not set."""
     root = os.environ.get(VARIABLE)
     if not root:
         pytest.skip(f"{VARIABLE} is not set: this test needs the folder of real networks and data")
     path = Path(root) / name
-    # A zoo that is named but broken is a fault, not a reason to skip.
+    # If the variable names a folder without the file, that is an error, not a reason to skip.
     if not path.exists():
         raise FileNotFoundError(f"{VARIABLE}={root} has no {name}")
     return path
@@ -80,17 +80,17 @@ def mnist_discriminator() -> nn.Module:
 
 
 def mnist_probability() -> nn.Module:
-    """Return the same discriminator as it was published, ending in a sigmoid."""
+    """Return the same discriminator in its published form, which ends in a sigmoid."""
     return nn.Sequential(mnist_discriminator(), nn.Sigmoid()).eval()
 
 
 def mnist_prior() -> dist.TorchDistribution:
-    """Return the generator's latent law, N(0, I) in 64 dimensions."""
+    """Return the distribution of the generator's latents, N(0, I) in 64 dimensions."""
     return dist.Normal(torch.zeros(64), torch.ones(64)).to_event(1)
 
 
 class LeNet(nn.Module):
-    """LeNet-5: images to log-probabilities of the ten digits, with its 84 features on request."""
+    """LeNet-5: it maps images to log-probabilities of the ten digits, and gives its 84 features on request."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -124,7 +124,7 @@ def lenet() -> LeNet:
 
 @cache
 def mnist_train() -> Images:
-    """Return the 60 000 training digits (grey levels the originals or off by one)."""
+    """Return the 60 000 training digits. Grey levels are the original ones or differ by one."""
     with np.load(zoo_path("mnist/mnist_train60k_pm1.npz")) as archive:
         return Images(_scaled(archive["images"]), torch.as_tensor(archive["labels"]).long())
 
@@ -132,7 +132,7 @@ def mnist_train() -> Images:
 @cache
 def mnist_test() -> Images:
     """Return the 10 000 test digits of the original files."""
-    # IDX: a header of 16 bytes before images, of 8 before labels.
+    # The format IDX has a header of 16 bytes before images, and of 8 before labels.
     with gzip.open(zoo_path("mnist/t10k-images-idx3-ubyte.gz")) as file:
         images = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 28, 28)
     with gzip.open(zoo_path("mnist/t10k-labels-idx1-ubyte.gz")) as file:
@@ -146,17 +146,17 @@ def gaussians25_generator() -> nn.Module:
 
 
 def gaussians25_critic() -> nn.Module:
-    """Return the WGAN-GP critic, `(batch, 1)`: no log ratio before it is calibrated."""
+    """Return the WGAN-GP critic, `(batch, 1)`. Its output is a log ratio only after calibration."""
     return _leaky_mlp(zoo_path("gaussians25_wgan_gp/D_25gaussians_WGAN-GP.npz"), ("l1", "l2", "l3", "l4"))
 
 
 def gaussians25_prior() -> dist.TorchDistribution:
-    """Return the generator's latent law, U(-1, 1) in 2 dimensions."""
+    """Return the distribution of the generator's latents, U(-1, 1) in 2 dimensions."""
     return dist.Uniform(-torch.ones(2), torch.ones(2)).to_event(1)
 
 
 def gaussians25_means() -> Tensor:
-    """Return the data's 25 means, `(25, 2)`."""
+    """Return the 25 means of the data, `(25, 2)`."""
     axis = torch.linspace(-4, 4, 5) / SCALE
     return torch.cartesian_prod(axis, axis)
 

@@ -1,6 +1,7 @@
-"""From the prior to the target by a ladder of temperatures: annealed importance sampling and sequential Monte Carlo."""
+"""From the prior to the target on a ladder of temperatures: annealed importance sampling and sequential Monte Carlo."""
 
-from pyro_gan.annealing.ais import AIS, Annealed, anneal, tune
+from pyro_gan.annealing.ais import AIS
+from pyro_gan.annealing.climb import Annealed, anneal, tune
 from pyro_gan.annealing.ladder import geometric, linear, next_beta, sigmoid
 from pyro_gan.annealing.mover import Schedule
 from pyro_gan.annealing.normaliser import LogNormaliser, log_normaliser

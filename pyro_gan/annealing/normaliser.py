@@ -1,30 +1,33 @@
-"""The log of a mean of weights, with its error and its bias."""
+"""The log of a mean weight as an estimate of log Z, with its error and its bias."""
 
 from __future__ import annotations
 
-import math
-from typing import NamedTuple
+from typing import NamedTuple, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyro_gan import checks
+from pyro_gan.importance import log_mean_weight
+
 __all__ = ["LogNormaliser", "log_normaliser"]
 
 
+@final
 class LogNormaliser(NamedTuple):
-    """An estimate of log Z and what it is worth, one for each row of weights; float64 on the CPU.
+    """An estimate of log Z with its error and bias, one for each row of weights; float64 on the CPU.
 
-    The mean of the weights is unbiased for Z, its log is not: it is a lower bound of log Z on average.
+    The mean of the weights is unbiased for Z. Its log is not: it is a lower bound of log Z on average.
 
     Attributes:
         value: Log of the mean weight.
-        standard_error: By the delta method, `sqrt((n / ESS - 1) / (n - 1))`; blind to weights that were not seen. NaN
-            for one particle, or none above zero.
-        bias: What the log of an unbiased estimate is expected to lack, `-standard_error^2 / 2`; a small one may be
-            taken off, a large one says that the value is a bound and not an estimate.
+        standard_error: By the delta method, `sqrt((n / ESS - 1) / (n - 1))`; it does not see regions without a
+            particle. NaN for one particle, or if all weights are zero.
+        bias: Bias of the log of an unbiased estimate, `-standard_error^2 / 2`. A small bias may be subtracted; a large
+            one shows that the value is a bound and not an estimate.
         ess: Effective sample size of the weights.
-        num_zero: Weights that are zero, those that were NaN or infinite among them.
+        num_zero: Number of weights that are zero; weights that were NaN or infinite are counted too.
     """
 
     value: Float[Tensor, "..."]
@@ -48,7 +51,7 @@ def log_normaliser(log_weights: Float[Tensor, "*batch particle"]) -> LogNormalis
         One estimate for every row.
 
     Raises:
-        ValueError: if there are no particles.
+        ValueError: if the weights are not a tensor, or there are no particles.
 
     References:
         Annealed importance sampling, R. M. Neal, 2001, https://arxiv.org/abs/physics/9803008
@@ -58,21 +61,15 @@ def log_normaliser(log_weights: Float[Tensor, "*batch particle"]) -> LogNormalis
         >>> float(estimate.value.exp()), float(estimate.ess)
         (1.5, 3.0)
     """
-    if log_weights.dim() < 1 or log_weights.shape[-1] < 1:
-        raise ValueError(
-            f"Expected log weights of shape (*batch, particle), a particle or more; got {tuple(log_weights.shape)}."
-        )
-    values = log_weights.detach().to("cpu", torch.float64)
-    values = values.masked_fill(torch.isnan(values) | torch.isposinf(values), -torch.inf)
-    num = values.shape[-1]
-    total = torch.logsumexp(values, -1)
-    # Of weights that are all zero there are no shares: NaN, and an effective size of none.
-    ess = (2 * total - torch.logsumexp(2 * values, -1)).exp()
-    relative = (num / ess - 1).clamp(min=0) / (num - 1) if num > 1 else torch.full_like(ess, math.nan)
+    values = checks.tensor("log_weights", log_weights).detach().to("cpu", torch.float64)
+    values = torch.where(values < torch.inf, values, -torch.inf)
+    mean = log_mean_weight(values)
+    # Without a weight above zero the error is unknown.
+    standard_error = mean.standard_error.masked_fill(mean.ess == 0, torch.nan)
     return LogNormaliser(
-        value=total - math.log(num),
-        standard_error=relative.sqrt(),
-        bias=-relative / 2,
-        ess=ess.nan_to_num(0.0).clamp(max=num),
+        value=mean.value,
+        standard_error=standard_error,
+        bias=-standard_error.square() / 2,
+        ess=mean.ess,
         num_zero=torch.isneginf(values).sum(-1).double(),
     )

@@ -1,50 +1,54 @@
-"""Sequential Monte Carlo: particles climb a ladder that they choose themselves, and the light ones make way."""
+"""Sequential Monte Carlo: particles climb an adaptive ladder, and are resampled on the way."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyro_gan import checks
 from pyro_gan.annealing.ladder import next_beta
 from pyro_gan.annealing.mover import KernelFactory, Mover, Schedule, check_factory
-from pyro_gan.annealing.path import Path, constrained, find_target
+from pyro_gan.annealing.path import Path
 from pyro_gan.importance import systematic
-from pyro_gan.mcmc.langevin import MALA
-from pyro_gan.resampling.importance import BLOCK_DRAWS
-from pyro_gan.targets import Target
+from pyro_gan.mcmc import MALA
+from pyro_gan.resampling.draws import BLOCK_DRAWS
+from pyro_gan.targets import WeightedTarget, make_weighted_target
+from pyro_gan.targets.make import check_model
 
 __all__ = ["SMC", "SMCReport", "SMCSamples"]
 
-#: Prior draws to begin with, by default: about what a particle's moves on one rung cost.
+#: Default number of prior draws for each particle: they cost about as much as its moves on one rung.
 DRAWS_PER_PARTICLE = 10
 
-#: Rungs after which a ladder that does not reach the target is given up.
+#: Largest number of rungs; a ladder that has not reached the target by then raises an error.
 MAX_RUNGS = 200
 
 
+@final
 class SMCReport(NamedTuple):
-    """What a run cost and what it is worth.
+    """The results of an `SMC` and what it cost.
 
     Attributes:
         log_normaliser: Estimate of log Z, nats; 0 for an exact ratio.
         log_normaliser_se: Its standard error, from the families' shares of the weight.
         betas: The ladder, from 0 to 1.
-        ess_fraction: Effective share of the particles on every rung, after it was paid for and before resampling.
-        acceptance: Mean acceptance on every rung, of the particles with a weight above zero.
-        resampled: On which rungs particles made way.
-        ancestors: Prior draws of which any descendant is among the outputs.
-        effective_families: One over the sum of the families' squared shares: outputs of so many independent draws.
+        ess_fraction: Effective share of the particles on each rung, after reweighting and before resampling.
+        acceptance: Mean acceptance on each rung, over the particles with a weight above zero.
+        resampled: Whether particles were resampled on each rung.
+        ancestors: Prior draws that have a descendant among the outputs.
+        effective_families: One over the sum of the families' squared shares, an effective number of ancestors.
         distinct: Different positions among the outputs.
-        num_draws: Prior draws that the run began with.
+        num_draws: Prior draws at the start of the run.
         num_forwards: Rows scored without a gradient.
-        num_gradients: Rows scored with one.
-        num_zero: Prior draws of weight zero, those whose score was NaN or infinite among them.
-        num_invalid: Proposals rejected because a score or gradient was not finite.
-        schedule: What was decided on the way; a run with it, `SMC(..., schedule=)`, has an unbiased normaliser.
+        num_gradients: Rows scored with a gradient.
+        num_zero: Prior draws of weight zero; draws whose score was NaN or infinite are counted too.
+        num_invalid: Proposals that were rejected because a score or gradient was not finite.
+        schedule: The ladder and step sizes of this run; a new run with it, `SMC(..., schedule=)`, has an unbiased
+            normaliser.
     """
 
     log_normaliser: float
@@ -64,13 +68,14 @@ class SMCReport(NamedTuple):
     schedule: Schedule
 
 
+@final
 class SMCSamples(NamedTuple):
     """Outputs of an `SMC`.
 
     Attributes:
         samples: Constrained latents by site, `(particle, *event)`, equally weighted.
         log_ratio: Log weight of each output, `(particle,)`, nats; `log r(G(z)) / T` for a latent posterior.
-        report: Cost and worth.
+        report: Results and cost.
     """
 
     samples: dict[str, Tensor]
@@ -78,29 +83,30 @@ class SMCSamples(NamedTuple):
     report: SMCReport
 
 
+@final
 class SMC:
     r"""A sequential Monte Carlo sampler: reweight, resample, move, from the prior to the target.
 
-    On each rung the power of the weight rises as far as the particles' effective size allows,
-    :math:`\mathrm{ESS} = ` `ess_threshold` :math:`\cdot` `num_particles`; they are resampled, systematically, and moved
-    by a kernel that leaves that rung's law invariant, its step size tuned from rung to rung. Begun from more prior
-    draws than particles, the first rung is importance resampling up to a milder target: prior draws cost a forward pass
-    each, moves a gradient.
+    On each rung the power of the weight rises until the effective size of the particles has fallen to
+    :math:`\mathrm{ESS} = ` `ess_threshold` :math:`\cdot` `num_particles`. Then they are resampled, systematically, and
+    moved by a kernel that leaves the distribution of the rung invariant; its step size adapts from rung to rung. If
+    there are more prior draws than particles, the first rung is importance resampling to a milder target: a prior draw
+    costs a forward pass, a move may cost a gradient.
 
-    The normaliser is consistent; a ladder and step sizes that depend on the particles leave it a bias of the order of
-    one over their number. It is exactly unbiased in a run by a `schedule` that another run has made. Outputs are not
-    independent: those of one family descend from one prior draw, and if the moves are too few to forget it they are
-    near one another. `effective_families` is what is left in the worst case, the number of outputs in the best.
+    The normaliser is consistent. Its bias is of the order of one over the number of particles, because the ladder and
+    the step sizes depend on the particles; it is exactly unbiased in a run by the `schedule` of another run. Outputs
+    are not independent: a family descends from one prior draw, and with too few moves its outputs stay close together.
+    The number of independent outputs is `effective_families` in the worst case, and their number in the best case.
 
     Args:
         model: A Pyro model with continuous latents, such as `LatentPosterior`; its observations and factors are the
             weight.
-        num_particles: Particles, and outputs.
+        num_particles: Number of particles, and of outputs.
         kernel: Makes the kernel of a target: `MALA`, `PCN`, or `lambda target: BatchHMC(target, num_steps=5)`.
-        ess_threshold: Effective share of the particles below which they are resampled, and to which a rung goes.
-        num_moves: Transitions on a rung.
-        num_draws: Prior draws to begin with; ten times as many as particles if None.
-        schedule: An earlier report's, in place of a ladder, step sizes and moves found on the way.
+        ess_threshold: Effective share of the particles that a rung keeps; below it particles are resampled.
+        num_moves: Transitions on each rung.
+        num_draws: Prior draws at the start; ten times as many as particles if None.
+        schedule: The schedule of an earlier report, instead of an adaptive ladder and step sizes and of `num_moves`.
 
     Raises:
         ValueError: if there are fewer than two particles, fewer draws than particles, no moves, or an `ess_threshold`
@@ -134,34 +140,21 @@ class SMC:
         num_draws: int | None = None,
         schedule: Schedule | None = None,
     ) -> None:
-        if num_particles < 2:
-            raise ValueError(
-                f"Expected num_particles of at least 2; got {num_particles}. One particle cannot make way for another; "
-                "a single chain is VectorizedMCMC's."
-            )
-        if not 0 < ess_threshold < 1:
-            raise ValueError(
-                f"Expected ess_threshold inside (0, 1); got {ess_threshold}. It is a share of the particles: near 1 "
-                "the ladder has many rungs, near 0 few."
-            )
-        if num_moves < 1:
-            raise ValueError(
-                f"Expected num_moves of at least 1; got {num_moves}. Unmoved particles are copies."
-            )
-        if num_draws is not None and num_draws < num_particles:
-            raise ValueError(
-                f"Expected num_draws of at least num_particles={num_particles}; got {num_draws}."
-            )
+        check_model(model)
         check_factory(kernel)
-        if schedule is not None:
-            schedule.check()
         self.model = model
-        self.num_particles = num_particles
+        cure = "One particle cannot be resampled; for a single chain use VectorizedMCMC."
+        self.num_particles = checks.count("num_particles", num_particles, minimum=2, cure=cure)
         self.kernel = kernel
-        self.ess_threshold = ess_threshold
+        cure = "It is a share of the particles: near 1 the ladder has many rungs, near 0 few."
+        self.ess_threshold = checks.real("ess_threshold", ess_threshold, above=0, below=1, cure=cure)
+        num_moves = checks.count("num_moves", num_moves, cure="Without moves the particles are copies.")
+        self.schedule = schedule if schedule is None else checks.instance("schedule", schedule, Schedule).check()
         self.num_moves = num_moves if schedule is None else schedule.num_moves
-        self.num_draws = DRAWS_PER_PARTICLE * num_particles if num_draws is None else num_draws
-        self.schedule = schedule
+        if num_draws is None:
+            num_draws = DRAWS_PER_PARTICLE * self.num_particles
+        cure = "There must be a draw for each of num_particles."
+        self.num_draws = checks.count("num_draws", num_draws, minimum=self.num_particles, cure=cure)
 
     @torch.no_grad()
     def __call__(self, *args: Any, **context: Any) -> SMCSamples:
@@ -175,61 +168,57 @@ class SMC:
             Equally weighted outputs in random order, their log weights, and a report.
 
         Raises:
-            ValueError: if the model does not say what is prior and what is weight, all prior draws have a weight of
-                zero, or 200 rungs do not reach the target.
+            ValueError: for a target without a known prior, if all prior draws have a weight of zero, or if 200 rungs do
+                not reach the target.
         """
-        target = find_target(self.model, args, context)
+        target = make_weighted_target(self.model, args, context)
         path = Path(target)
-        mover = Mover(self.kernel, path)
+        mover = Mover(self.kernel, path, _prior_draws(target, self.num_draws))
         num = self.num_particles
-        path.place(_prior_draws(target, self.num_draws))
-        num_zero = int((~torch.isfinite(path.log_weights)).sum())
+        num_zero = int((~torch.isfinite(mover.log_weights)).sum())
         root = torch.arange(self.num_draws, device=target.device)
         log_share = torch.zeros(self.num_draws, dtype=torch.float64)
         log_z, families = 0.0, torch.zeros(0)
-        betas, ess_fraction, acceptance, resampled = [0.0], [], [], []
-        steps, num_invalid = [mover.step_sizes], 0
+        betas, rungs, first_step, num_invalid = [0.0], [], mover.step_sizes, 0
         while betas[-1] < 1:
-            log_weight = _usable(path.log_weights)
+            log_weight = mover.log_weights.to("cpu", torch.float64)
+            log_weight = torch.where(log_weight < torch.inf, log_weight, -torch.inf)
             beta = self._next(log_weight, log_share, betas)
             log_share = log_share.log_softmax(0) + (beta - betas[-1]) * log_weight
             gain = torch.logsumexp(log_share, 0)
             if not torch.isfinite(gain):
                 raise ValueError(
-                    f"Expected a particle with a weight above zero; all {len(log_share)} have none, {num_zero} of "
-                    f"{self.num_draws} prior draws from the start. Look at log_ratio(generator(z)), or raise num_draws."
+                    f"Expected a particle with a weight above zero; all {len(log_share)} weights are zero, and so were "
+                    f"those of {num_zero} of {self.num_draws} prior draws. Look at log_ratio(generator(z)), or raise "
+                    "num_draws."
                 )
             log_z += float(gain)
             share = log_share.softmax(0)
             families = _families(share, root)
             ess = 1 / float(share.square().sum())
-            makes_way = (
-                self.schedule is None or beta == 1 or len(share) > num or ess < self.ess_threshold * num
-            )
-            if makes_way:
+            resamples = self.schedule is None or beta == 1 or len(share) > num or ess < self.ess_threshold * num
+            if resamples:
                 index = systematic(log_share, num).to(target.device)
-                path.keep(index)
+                mover.keep(index)
                 root, log_share = root[index], torch.zeros(num, dtype=torch.float64)
             path.beta = beta
             moved = mover.move(self.num_moves, self._step(len(betas)))
             betas.append(beta)
-            ess_fraction.append(min(1.0, ess / num))
-            acceptance.append(moved.acceptance)
-            resampled.append(makes_way)
-            steps.append(moved.step_size)
+            rungs.append((min(1.0, ess / num), moved.acceptance, resamples, moved.step_size))
             num_invalid += moved.num_invalid
-        used = None if steps[0] is None else torch.stack([step for step in steps if step is not None])
+        ess_fraction, acceptance, resampled, steps = zip(*rungs, strict=True)
+        used = None if first_step is None else torch.stack([first_step, *steps])
         sizes = _families(torch.full((num,), 1 / num, dtype=torch.float64), root)
         report = SMCReport(
             log_normaliser=log_z,
             log_normaliser_se=math.sqrt(max(0.0, float(families.square().sum()) - 1 / self.num_draws)),
             betas=tuple(betas),
-            ess_fraction=tuple(ess_fraction),
-            acceptance=tuple(acceptance),
-            resampled=tuple(resampled),
+            ess_fraction=ess_fraction,
+            acceptance=acceptance,
+            resampled=resampled,
             ancestors=len(sizes),
             effective_families=1 / float(sizes.square().sum()),
-            distinct=len(path.z.unique(dim=0)),
+            distinct=len(mover.state.z.unique(dim=0)),
             num_draws=self.num_draws,
             num_forwards=path.num_forwards,
             num_gradients=path.num_gradients,
@@ -237,20 +226,18 @@ class SMC:
             num_invalid=num_invalid,
             schedule=Schedule(tuple(betas), used, self.num_moves),
         )
-        return SMCSamples(constrained(target, path.z), path.log_weights, report)
+        return SMCSamples(target.constrained(mover.state.z), mover.log_weights, report)
 
     def _next(self, log_weight: Tensor, log_share: Tensor, betas: list[float]) -> float:
         if self.schedule is not None:
             return self.schedule.betas[len(betas)]
         if len(betas) > MAX_RUNGS:
             raise ValueError(
-                f"{MAX_RUNGS} rungs have only come to a power of {betas[-1]:.3g} of the weight: the target is too far "
-                "from the prior for so many particles. Lower ess_threshold, raise num_particles or num_draws, or cap "
-                "the log ratio."
+                f"{MAX_RUNGS} rungs have only reached a power of {betas[-1]:.3g} of the weight: the target is too far "
+                "from the prior for this number of particles. Lower ess_threshold, raise num_particles or num_draws, "
+                "or cap the log ratio."
             )
-        return next_beta(
-            log_weight, log_share, beta=betas[-1], min_ess=self.ess_threshold * self.num_particles
-        )
+        return next_beta(log_weight, log_share, beta=betas[-1], min_ess=self.ess_threshold * self.num_particles)
 
     def _step(self, rung: int) -> Tensor | None:
         if self.schedule is None or self.schedule.step_sizes is None:
@@ -258,22 +245,13 @@ class SMC:
         return self.schedule.step_sizes[rung]
 
 
-def _prior_draws(target: Target, num_draws: int) -> Tensor:
+def _prior_draws(target: WeightedTarget, num_draws: int) -> Tensor:
     return torch.cat(
-        [
-            target.sample_prior(min(BLOCK_DRAWS, num_draws - start))
-            for start in range(0, num_draws, BLOCK_DRAWS)
-        ]
+        [target.sample_prior(min(BLOCK_DRAWS, num_draws - start)) for start in range(0, num_draws, BLOCK_DRAWS)]
     )
 
 
-def _usable(log_weights: Tensor) -> Tensor:
-    """Return log weights in float64 on the CPU, minus infinity where they are NaN or plus infinity."""
-    values = log_weights.to("cpu", torch.float64)
-    return values.masked_fill(torch.isnan(values) | torch.isposinf(values), -torch.inf)
-
-
 def _families(share: Tensor, root: Tensor) -> Tensor:
-    """Return each family's share of the weight, in no order that matters."""
+    """Return the share of the weight of each family, in any order."""
     founders, family = root.cpu().unique(return_inverse=True)
     return torch.zeros(len(founders), dtype=share.dtype).index_add_(0, family, share)

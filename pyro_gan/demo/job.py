@@ -3,43 +3,39 @@
 from __future__ import annotations
 
 import importlib
+import json
+import math
+import os
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from pyro_gan.demo.files import write
-from pyro_gan.demo.gan import split_digits, train_gan
+from pyro_gan import LogRatio, to_arviz
+from pyro_gan.checks import extra
+from pyro_gan.demo import networks
 from pyro_gan.demo.judge import Judge
-from pyro_gan.demo.ratios import fit_fresh, make_own, verdict
+from pyro_gan.demo.pictures import PICTURES
 from pyro_gan.demo.results import Results, Row
 from pyro_gan.demo.samplers import SAMPLERS, sample
 from pyro_gan.demo.settings import Settings
+from pyro_gan.demo.table import table
+from pyro_gan.objectives import Bernoulli
+from pyro_gan.ratio.diagnostics import diagnose
 
-__all__ = ["run"]
+__all__ = ["best_run", "run", "write"]
 
-EXTRAS = ("sklearn", "scipy", "matplotlib", "h5netcdf")
+#: Chains whose draws are decoded into the container. All of them would fill the disk.
+NUM_DECODED = 20
 
-
-@dataclass
-class _Clock:
-    """Announces stages and remembers how long they took."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        sys.stdout.write(f"{name} ... ")
-        sys.stdout.flush()
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = time.perf_counter() - start
-        sys.stdout.write(f"{self.seconds[name]:.1f} s\n")
+_PACKAGES = ("pyro-gan", "torch", "pyro-ppl", "arviz", "numpy", "scikit-learn", "scipy", "matplotlib")
 
 
 def run(settings: Settings, out: Path) -> Results:
@@ -48,78 +44,135 @@ def run(settings: Settings, out: Path) -> Results:
     Randomness comes from torch's generator, which the caller seeds.
 
     Args:
-        settings: What to do.
+        settings: The size of the run.
         out: An existing folder.
 
     Returns:
-        What was found; the folder holds table, figures, pictures and the ArviZ container.
+        What was found. The folder holds table, figures, pictures and the ArviZ container.
 
     Raises:
-        ImportError: if a package is missing, naming the extra that brings it.
+        ValueError: if the arguments are no settings and path.
+        ImportError: if a package is missing; a note names the extra that brings it.
     """
-    _check_extras()
-    progress = sys.stderr.isatty()
-    clock = _Clock()
-    with warnings.catch_warnings(record=True) as caught, _one_thread():
+    if not isinstance(settings, Settings) or not isinstance(out, Path):
+        raise ValueError(f"Expected demo.settings(...) and a Path; got {settings!r} and {out!r}.")
+    with extra("demo"):
+        for name in ("sklearn", "scipy", "matplotlib", "h5netcdf"):
+            importlib.import_module(name)
+    seconds: dict[str, float] = {}
+    with warnings.catch_warnings(record=True) as caught, ExitStack() as after:
         warnings.simplefilter("always", UserWarning)
-        results = _find(settings, clock, progress)
-    results.warnings = list(dict.fromkeys(str(warning.message) for warning in caught))
-    with clock.stage("writing"):
+        # Such small networks run no faster on two cores, and much slower if the second core is busy.
+        after.callback(torch.set_num_threads, torch.get_num_threads())
+        torch.set_num_threads(1)
+        results = _find(settings, seconds, sys.stderr.isatty())
+    texts = list(dict.fromkeys(str(warning.message) for warning in caught))
+    results.record.update(seconds=seconds, warnings=texts)
+    with _stage("writing", seconds):
         paths = write(results, out)
-    sys.stdout.write("\n" + paths["table.txt"].read_text() + "\nwritten:\n")
-    sys.stdout.write("".join(f"  {path}\n" for path in paths.values()))
+    sys.stdout.write("\n" + paths[0].read_text(encoding="utf-8") + "\nwritten:\n")
+    sys.stdout.write("".join(f"  {path}\n" for path in paths))
     return results
 
 
-def _find(settings: Settings, clock: _Clock, progress: bool) -> Results:
-    splits = split_digits(settings)
-    with clock.stage("training the GAN"):
-        gan = train_gan(splits, settings, progress=progress)
-    with clock.stage("calibrating its own critic"):
-        own = make_own(gan, splits, settings)
-    with clock.stage("fitting a fresh critic"):
-        fresh = fit_fresh(gan, splits, settings, progress=progress)
-    with clock.stage("training the judge's classifier"):
-        judge = Judge(splits, settings)
-    with clock.stage("judging G alone"):
-        # G alone and the critics are judged by the same draws.
-        images = gan.generator(gan.prior.sample((settings.num_chains,)))
-        alone = Row("", "G alone", images, judge(images))
-        real = Row("", "real digits", splits.judge, judge.reference(splits.ratio))
-    critics = {"own critic, raw": gan.critic, own.name: own.log_ratio, fresh.name: fresh.log_ratio}
-    draws = images[: len(splits.judge)]
-    reports = {name: verdict(critic, splits.judge, draws) for name, critic in critics.items()}
-    rows, refused = [], {}
-    for ratio in (own, fresh):
-        for name in SAMPLERS:
-            with clock.stage(f"{name}, {ratio.name}"):
-                try:
-                    outputs = sample(name, ratio, settings, progress=progress)
-                except ValueError as error:
-                    refused[ratio.name, name] = str(error)
-                    continue
-                decoded = ratio.posterior.decode(outputs.z)
-                rows.append(Row(ratio.name, name, decoded, judge(decoded), outputs))
-    return Results(
-        settings, splits, gan, [own, fresh], judge, real, alone, rows, refused, reports, clock.seconds, []
-    )
-
-
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """Keep to one core: networks as small as these run no faster on two, and much slower if others want the second."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+def _stage(name: str, seconds: dict[str, float]) -> Iterator[None]:
+    """Announce a stage, and note how long it takes."""
+    sys.stdout.write(f"{name} ... ")
+    sys.stdout.flush()
+    start = time.perf_counter()
+    yield
+    seconds[name] = time.perf_counter() - start
+    sys.stdout.write(f"{seconds[name]:.1f} s\n")
 
 
-def _check_extras() -> None:
-    for name in EXTRAS:
-        try:
-            importlib.import_module(name)
-        except ImportError as error:
-            error.add_note("pip install pyro-gan[demo]")
-            raise
+def _find(settings: Settings, seconds: dict[str, float], progress: bool) -> Results:
+    splits = networks.Splits.draw(settings)
+    with _stage("training the GAN", seconds):
+        gan = networks.train_gan(splits, settings, progress=progress)
+    with _stage("calibrating its own critic", seconds):
+        own = networks.make_own(gan, splits, settings)
+    with _stage("fitting a fresh critic", seconds):
+        fresh = networks.fit_fresh(gan, splits, settings, progress=progress)
+    with _stage("training the judge's classifier", seconds):
+        judge = Judge(splits, settings.seed)
+    real, ratios = splits.judge.images, {ratio.name: ratio for ratio in (own, fresh)}
+    with _stage("judging G alone", seconds):
+        # The same draws judge G alone and the critics.
+        images = gan.generator(gan.prior.sample((settings.num_chains,)))
+        # The classifier has trained on the other real digits, so their score would be too high.
+        others = judge(splits.ratio.images) | judge.score(real)
+        rows = [Row("", "real digits", real, others), Row("", "G alone", images, judge(images))]
+    raw, draws = LogRatio(gan.critic, Bernoulli()).eval(), images[: len(real)]
+    reports = {"own critic, raw": diagnose(raw(real), raw(draws))}
+    reports |= {name: diagnose(ratio(real), ratio(draws)) for name, ratio in ratios.items()}
+    refused = []
+    for ratio in ratios.values():
+        rows += [Row(ratio.name, row.sampler, row.images, ratio.mean(row.images)) for row in rows[:2]]
+        for name in SAMPLERS:
+            with _stage(f"{name}, {ratio.name}", seconds):
+                try:
+                    row = sample(name, ratio, settings, progress=progress)
+                except ValueError as error:
+                    refused.append({"ratio": ratio.name, "sampler": name, "reason": str(error)})
+                    continue
+                rows.append(row._replace(figures=row.figures | judge(row.images)))
+    record = {
+        "settings": settings._asdict(),
+        "versions": {"python": sys.version.split()[0]} | {name: version(name) for name in _PACKAGES},
+        "threads": torch.get_num_threads(),
+        "splits": {name: len(part.labels) for name, part in splits._asdict().items()},
+        "classifier_accuracy": judge.accuracy,
+        "gan": gan.figures,
+        "critics_on_judge": {
+            name: {key: value for key, value in vars(report).items() if isinstance(value, int | float)}
+            for name, report in reports.items()
+        },
+        "ratios": {name: ratio.figures for name, ratio in ratios.items()},
+        "frontier": [point._asdict() for point in fresh.frontier],
+        "rows": [{"ratio": row.ratio, "sampler": row.sampler} | row.figures for row in rows],
+        "refused": refused,
+    }
+    return Results(record, rows, ratios, reports)
+
+
+def write(results: Results, out: Path) -> list[Path]:
+    """Write everything. If a file fails, the old files stay.
+
+    Args:
+        results: What a run found.
+        out: An existing folder.
+
+    Returns:
+        The paths of the files, the table's first.
+    """
+    with tempfile.TemporaryDirectory(dir=out, prefix=".part-") as name:
+        beside = Path(name)
+        (beside / "table.txt").write_text(table(results.record), encoding="utf-8")
+        # JSON knows no NaN and no infinity: they become null.
+        record = json.loads(json.dumps(results.record), parse_constant=lambda constant: None)
+        (beside / "results.json").write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")
+        for file, draw in PICTURES.items():
+            draw(results).savefig(beside / file, dpi=110)
+        _container(results).to_netcdf(str(beside / "idata.nc"), engine="h5netcdf")
+        paths = [out / file for file in ("table.txt", "results.json", *PICTURES, "idata.nc")]
+        for path in paths:
+            os.replace(beside / path.name, path)
+    return paths
+
+
+def best_run(results: Results) -> Row:
+    """Return the run whose chains agree best. Choosing by the judge's figures would flatter the run."""
+    # Chains of a biased sampler may agree on a distribution that is not the target's.
+    chains = [row for row in results.rows if row.mcmc is not None and row.figures["exact"] != "no"]
+    return min(chains, key=lambda row: (math.isnan(row.figures["rhat"]), row.figures["rhat"]))
+
+
+def _container(results: Results) -> Any:
+    row, settings = best_run(results), results.record["settings"]
+    posterior = results.ratios[row.ratio].posterior
+    assert row.mcmc is not None
+    prior = {"z": posterior.prior.sample((settings["num_chains"],))}
+    container = to_arviz(row.mcmc, prior=prior, decode=lambda z: posterior.decode(z[:NUM_DECODED]))
+    container.attrs.update({"sampler": row.sampler, "ratio": row.ratio, "seed": settings["seed"]})
+    return container

@@ -1,90 +1,73 @@
-"""The demo's judge: a classifier and real digits that nothing else has seen."""
+"""The demo's judge: a classifier, and real digits that nothing else has seen."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyro_gan.demo.gan import Splits
-from pyro_gan.demo.settings import Settings
-from pyro_gan.evaluate import (
-    ClassifierScore,
-    ResidualAUC,
-    class_counts,
-    classifier_score,
-    frechet_distance,
-    residual_auc,
-    total_variation,
-)
+from pyro_gan import evaluate
+from pyro_gan.demo.networks import Splits
 
-__all__ = ["Judge", "Verdict"]
+__all__ = ["Judge"]
 
 
-class Verdict(NamedTuple):
-    """What the judge finds in a set of digits."""
-
-    #: Exponential of the mutual information between digit and class, 1 to 10; high is good.
-    score: ClassifierScore
-    #: Frechet distance of the pixels to the judge's digits; low is good, and never 0 for so few.
-    frechet: float
-    #: How well a fresh critic tells the set from the judge's digits; .5 is good.
-    residual: ResidualAUC
-    #: Total variation between the histogram of classes and that of the judge's digits; low is good.
-    class_tv: float
-
-
+@final
 class Judge:
-    """Judges digits by a classifier trained on all but the judge's own, and by comparison with these.
+    """Judges digits with a classifier, and by comparison with the judge's own digits.
 
     Args:
-        splits: The digits.
-        settings: Folds and seed.
+        splits: The digits. The classifier is trained on all but the judge's.
+        seed: Seed of everything that scikit-learn draws.
     """
 
-    def __init__(self, splits: Splits, settings: Settings) -> None:
+    def __init__(self, splits: Splits, seed: int) -> None:
         from sklearn.neural_network import MLPClassifier
 
-        self.real = splits.judge
-        self.settings = settings
-        images = torch.cat([splits.gan, splits.ratio])
-        labels = torch.cat([splits.gan_labels, splits.ratio_labels])
-        self.classifier = MLPClassifier((128,), alpha=0.1, max_iter=500, random_state=settings.seed)
-        self.classifier.fit(_rows(images), labels.numpy())
-        #: Share of the judge's digits that the classifier names rightly.
-        self.accuracy = float(self.classifier.score(_rows(splits.judge), splits.judge_labels.numpy()))
-        self._counts = class_counts(self.log_probabilities(splits.judge))
+        self._real, self._seed = splits.judge.images, seed
+        images, labels = (torch.cat(parts) for parts in zip(splits.gan, splits.ratio, strict=True))
+        self._classifier = MLPClassifier((128,), alpha=0.1, max_iter=500, random_state=seed)
+        self._classifier.fit(_rows(images), labels.numpy())
+        #: Share of the judge's digits that the classifier names correctly.
+        self.accuracy = float(self._classifier.score(_rows(self._real), splits.judge.labels.numpy()))
 
-    def log_probabilities(self, images: Float[Tensor, "draw 1 8 8"]) -> Float[Tensor, "draw class"]:
-        """Return the classifier's log p(digit | image)."""
-        return torch.as_tensor(self.classifier.predict_log_proba(_rows(images)))
+    def score(self, images: Float[Tensor, "draw 1 8 8"]) -> dict[str, float]:
+        """Return `score`, the exponential of the mutual information between digit and class, and its standard error.
 
-    def __call__(self, images: Float[Tensor, "draw 1 8 8"]) -> Verdict:
-        """Judge outputs, independent of one another."""
-        log_p = self.log_probabilities(images)
-        folds, seed = self.settings.num_folds, self.settings.seed
-        return Verdict(
-            classifier_score(log_p),
-            self._frechet(images),
-            residual_auc(images, self.real, num_folds=folds, seed=seed),
-            total_variation(class_counts(log_p), self._counts),
-        )
+        It is between 1 and 10; high is good.
+        """
+        score = evaluate.classifier_score(self._log_p(images))
+        return {"score": score.value, "score_se": score.standard_error}
 
-    def _frechet(self, images: Tensor) -> float:
-        # Its bias falls with the number of rows: in parts of one size, real digits compare with any number of outputs.
-        parts = images.split(len(self.real))
-        whole = [part for part in parts if len(part) == len(self.real)] or [images]
-        return sum(frechet_distance(part, self.real) for part in whole) / len(whole)
+    def __call__(self, images: Float[Tensor, "draw 1 8 8"]) -> dict[str, float]:
+        """Judge digits that are independent of one another.
 
-    def reference(self, images: Float[Tensor, "draw 1 8 8"]) -> Verdict:
-        """Return what real digits get: the score of the judge's own, the rest of others compared with them."""
-        # The classifier has trained on the others, and would be too sure of them.
-        score = classifier_score(self.log_probabilities(self.real))
-        return self(images)._replace(score=score)
+        Args:
+            images: The digits.
+
+        Returns:
+            The `score`; `frechet`, the distance of the pixels to the judge's, low is good, and never 0 for so few
+            digits; `residual_auc`, how well a fresh critic tells the digits from the judge's, .5 is good; `class_tv`,
+            the total variation between their histograms of classes, low is good. `_se` names a standard error.
+        """
+        residual = evaluate.residual_auc(images, self._real, num_folds=3, seed=self._seed)
+        counts = [evaluate.class_counts(self._log_p(digits)) for digits in (images, self._real)]
+        # The bias of the Frechet distance falls with the number of rows. In parts of one size, real digits compare
+        # with any number of outputs.
+        parts = [part for part in images.split(len(self._real)) if len(part) == len(self._real)] or [images]
+        return self.score(images) | {
+            "frechet": sum(evaluate.frechet_distance(part, self._real) for part in parts) / len(parts),
+            "residual_auc": residual.value,
+            "residual_auc_se": residual.standard_error,
+            "class_tv": evaluate.total_variation(*counts),
+        }
+
+    def _log_p(self, images: Tensor) -> Tensor:
+        return torch.as_tensor(self._classifier.predict_log_proba(_rows(images)))
 
 
 def _rows(images: Tensor) -> object:
-    # In double precision: scikit-learn's log of a probability that rounds to 0 in single is minus infinity.
+    # In double precision: scikit-learn's log of a probability that rounds to 0 in single precision is minus infinity.
     return images.detach().cpu().flatten(1).double().numpy()

@@ -1,49 +1,40 @@
-"""What a run of the demo found, as one record for table, figures and pictures."""
+"""What a run of the demo found: figures, and what pictures and files need beside them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any, NamedTuple, final
 
 from jaxtyping import Float
 from torch import Tensor
 
-from pyro_gan.demo.gan import GAN, Splits
-from pyro_gan.demo.judge import Judge, Verdict
-from pyro_gan.demo.ratios import Ratio
-from pyro_gan.demo.samplers import Outputs
-from pyro_gan.demo.settings import Settings
+from pyro_gan import VectorizedMCMC
+from pyro_gan.demo.networks import Ratio
 from pyro_gan.ratio.diagnostics import RatioReport
 
 __all__ = ["Results", "Row"]
 
 
-@dataclass
-class Row:
-    """One line of the table: a set of digits, what made it, and what the judge says."""
+@final
+class Row(NamedTuple):
+    """One line of the table."""
 
+    #: Name of the ratio; empty for digits that are judged without one.
     ratio: str
     sampler: str
     images: Float[Tensor, "draw 1 8 8"]
-    verdict: Verdict
-    outputs: Outputs | None = None
+    #: What the judge, the ratio and the sampler itself say.
+    figures: dict[str, Any]
+    mcmc: VectorizedMCMC | None = None
 
 
-@dataclass
-class Results:
+@final
+class Results(NamedTuple):
     """All that a run found."""
 
-    settings: Settings
-    splits: Splits
-    gan: GAN
-    ratios: list[Ratio]
-    judge: Judge
-    real: Row
-    alone: Row
+    #: Every figure, as in `results.json`. The table is made from it.
+    record: dict[str, Any]
+    #: Real digits and G alone, and both and every sampler for each ratio.
     rows: list[Row]
-    #: Samplers that refused, and why.
-    refused: dict[tuple[str, str], str]
-    #: Held-out verdicts on the judge's digits by name of the critic.
+    ratios: dict[str, Ratio]
+    #: Verdict on each critic, on the judge's digits.
     reports: dict[str, RatioReport]
-    seconds: dict[str, float]
-    #: What the package warned of.
-    warnings: list[str]

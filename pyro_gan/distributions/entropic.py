@@ -1,8 +1,9 @@
-"""A GAN as a Pyro distribution over data: an entropic GAN's likelihood, estimated by fixed draws."""
+"""A GAN as a Pyro distribution over data: the likelihood of an entropic GAN, estimated by fixed draws."""
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+from typing import Any, final
 
 import pyro.distributions as dist
 import torch
@@ -13,16 +14,17 @@ from torch.distributions import constraints
 
 from pyro_gan._random import rng_fork
 from pyro_gan._typing import Generator
+from pyro_gan.checks import count, shown, tensor
 from pyro_gan.likelihood.estimator import Estimator, LikelihoodEstimate
 from pyro_gan.likelihood.importance import ImportanceWeighted
 from pyro_gan.likelihood.joint import EntropicModel
-from pyro_gan.likelihood.surrogate import Surrogate
 
 __all__ = ["EntropicGAN"]
 
 
+@final
 class EntropicGAN(TorchDistribution):
-    r"""The law of generated data under the observation noise that a transport loss implies.
+    r"""The distribution of generated data under the observation noise that a transport loss implies.
 
     .. math:: f(y) = \int p_0(z)\; C\, e^{-\ell(y, G(z)) / \lambda}\, dz
 
@@ -50,26 +52,26 @@ class EntropicGAN(TorchDistribution):
 
     `log_prob` is an **estimate** in nats with all constants, not the density: for the default estimator a lower bound
     on average. It is deterministic, since its base draws are fixed by `seed`, and differentiable in y, so that it can
-    stand in a potential. `estimate` tells its error. Draws with `sample` are exact.
+    stand in a potential. `estimate` returns its error. Draws with `sample` are exact.
 
     Args:
         generator: `z: (batch, *latent) -> x: (batch, *event)`, row by row, without noise of its own. Held as a frozen
             twin: it shares weights with the user's and takes no gradient.
-        prior: The latents' law, with an empty batch shape.
-        loss: "squared_l2", "half_squared_l2", "l1" or "l2". Only functions of y - G(z): of any other the constant
-            would depend on z.
+        prior: The latents' distribution, with an empty batch shape.
+        loss: "squared_l2", "half_squared_l2", "l1" or "l2". Only functions of y - G(z) are possible: for any other loss
+            the constant would depend on z.
         regularization: Lambda, positive: the entropic GAN's, and so the size of the noise.
         reduction: "sum" of the loss over the event, or its "mean".
-        estimator: Of `log_prob`; `ImportanceWeighted()` on 1000 prior draws if None.
-        seed: Of the base draws. Distributions of one seed share their draws, which makes differences between them
-            sharper than either.
+        estimator: The estimator of `log_prob`; `ImportanceWeighted()` on 1000 prior draws if None.
+        seed: Fixes the base draws. Distributions with one seed share their draws, so differences between them have
+            smaller errors than either value.
         chunk_size: Rows per pass through the generator; if None 500 on a CPU, 10 000 elsewhere.
         validate_args: As everywhere in Pyro.
 
     Raises:
         ValueError: if the generator is in training mode where that matters, draws noise, couples the rows of a batch,
-            gives NaN or does not fit the prior; if loss, reduction or lambda are none; if the estimator is not
-            differentiable in y, or the published score, which is no log density.
+            gives NaN or does not fit the prior; if loss, reduction or lambda is not one of the above; if the estimator
+            is not differentiable in y.
 
     References:
         Entropic GANs meet VAEs: A Statistical Approach to Compute Sample Likelihoods in GANs, Y. Balaji, H. Hassani,
@@ -97,18 +99,11 @@ class EntropicGAN(TorchDistribution):
         chunk_size: int | None = None,
         validate_args: bool | None = None,
     ) -> None:
-        estimator = ImportanceWeighted() if estimator is None else estimator
-        if not isinstance(estimator, Estimator):
-            raise ValueError(f"Expected an estimator of pyro_gan.likelihood; got {estimator!r}.")
+        estimator = ImportanceWeighted() if estimator is None else _checked(estimator)
         if not estimator.is_differentiable:
             raise ValueError(
                 f"Expected an estimator that is a differentiable function of y, such as ImportanceWeighted('prior') or "
                 f"Surrogate; got {estimator!r}. Pass that one to estimate(y, ...)."
-            )
-        if isinstance(estimator, Surrogate) and estimator.mode == "paper":
-            raise ValueError(
-                "Expected an estimator of the log likelihood for log_prob; got a Surrogate with mode='paper', whose "
-                "score is no log density and no bound of one. Pass it to estimate(y, ...), for comparison."
             )
         self._model = EntropicModel(
             generator,
@@ -119,7 +114,7 @@ class EntropicGAN(TorchDistribution):
             chunk_size=chunk_size,
         )
         self.estimator = estimator
-        self._seed = seed
+        self.seed = count("seed", seed, minimum=0)
         super().__init__(torch.Size(), self._model.event_shape, validate_args=validate_args)
 
     @property
@@ -127,17 +122,10 @@ class EntropicGAN(TorchDistribution):
         """All of R^d."""
         return constraints.independent(constraints.real, len(self.event_shape))
 
-    @property
-    def seed(self) -> int:
-        """What fixes the base draws of `log_prob`."""
-        return self._seed
-
     def expand(self, batch_shape: Any, _instance: Any = None) -> EntropicGAN:
-        """Return this law for a batch, with the same base draws."""
-        new = self._get_checked_instance(EntropicGAN, _instance)
-        new._model, new.estimator, new._seed = self._model, self.estimator, self._seed
-        super(EntropicGAN, new).__init__(torch.Size(batch_shape), self.event_shape, validate_args=False)
-        new._validate_args = self._validate_args
+        """Return this distribution for a batch, with the same base draws."""
+        new = copy.copy(self)
+        TorchDistribution.__init__(new, torch.Size(batch_shape), self.event_shape, validate_args=self._validate_args)
         return new
 
     @torch.no_grad()
@@ -154,41 +142,38 @@ class EntropicGAN(TorchDistribution):
             ValueError: if the data are not finite real numbers of the generator's shape and dtype, or a likelihood is
                 NaN.
         """
-        event_dim = len(self.event_shape)
-        batch = value.shape[: value.dim() - event_dim] if value.dim() >= event_dim else value.shape
+        batch = tensor("data", value).shape[: max(value.dim() - len(self.event_shape), 0)]
         rows = self._model.check_data(value.flatten(0, len(batch) - 1) if len(batch) > 1 else value)
         if not batch:
             rows = rows[None]
         with rng_fork():
-            torch.manual_seed(self._seed)
+            torch.manual_seed(self.seed)
             log_prob = self.estimator.log_prob(self._model, rows)
         return log_prob.reshape(batch).expand(torch.broadcast_shapes(batch, self.batch_shape))
 
-    def estimate(
-        self, y: Float[Tensor, "datum *event"], estimator: Estimator | None = None
-    ) -> LikelihoodEstimate:
+    def estimate(self, y: Float[Tensor, "datum *event"], estimator: Estimator | None = None) -> LikelihoodEstimate:
         """Return log likelihoods with standard error, ESS and kind of bound.
 
         Args:
-            y: Data `(datum, *event)`, or one datum, which counts as a batch of one.
-            estimator: If None the one that `log_prob` uses, on the same base draws where those are draws of the prior.
+            y: Data `(datum, *event)`, or one data point, which counts as a batch of one.
+            estimator: If None the one that `log_prob` uses, on the same base draws if those are draws of the prior.
 
         Returns:
-            The estimate, the same at every call until `resample`. Call an estimator itself for fresh draws.
+            The estimate, the same at every call until `resample`. Call an estimator directly for fresh draws.
 
         Warns:
             UserWarning: where the effective number of particles is small.
         """
         with rng_fork():
-            torch.manual_seed(self._seed)
-            return (self.estimator if estimator is None else estimator)(self._model, y)
+            torch.manual_seed(self.seed)
+            return (self.estimator if estimator is None else _checked(estimator))(self._model, y)
 
     def resample(self) -> None:
-        """Take other base draws from now on, those of the next seed."""
-        self._seed += 1
+        """Use other base draws from now on, those of the next seed."""
+        self.seed += 1
 
     def model(self) -> EntropicModel:
-        """Return the joint Pyro model of latent and datum, which is a batched potential too."""
+        """Return the joint Pyro model of latent and data point, which is a batched potential too."""
         return self._model
 
     def __repr__(self) -> str:
@@ -197,3 +182,9 @@ class EntropicGAN(TorchDistribution):
             f"EntropicGAN(loss={model.loss.name!r}, reduction={model.loss.reduction!r}, "
             f"regularization={model.regularization:g}, estimator={self.estimator!r})"
         )
+
+
+def _checked(estimator: Any) -> Estimator:
+    if not isinstance(estimator, Estimator):
+        raise ValueError(f"Expected an estimator of pyro_gan.likelihood; got {shown(estimator)}.")
+    return estimator

@@ -1,35 +1,23 @@
-"""Judge the samples: quality, balance, diversity, distance to held-out data, what a fresh critic sees; and plots.
+"""Judge the samples: quality, balance, diversity, distance to held-out data, a fresh critic's verdict; and plots.
 
-Nothing in the package imports this, save the demo. Tensors in, floats out.
+In the package only the demo imports this. It takes tensors and returns floats.
 """
 
-from pyro_gan.evaluate.adversarial import (
-    LowerBound,
-    critic_distance,
-    total_variation_bound,
-    wasserstein_bound,
-)
-from pyro_gan.evaluate.distances import frechet_distance
+from pyro_gan.evaluate.adversarial import critic_distance, total_variation_bound, wasserstein_bound
+from pyro_gan.evaluate.distances import ScoreDistance, frechet_distance, score_distance
 from pyro_gan.evaluate.diversity import PairMean, ms_ssim, num_distinct, pair_distance
-from pyro_gan.evaluate.expected import ExpectedMetric, expected_after_steps, occupancy
+from pyro_gan.evaluate.expected import expected_after_steps, occupancy
 from pyro_gan.evaluate.features import extract_features
 from pyro_gan.evaluate.lipschitz import MaxMin, lipschitz_constant, lipschitz_mlp
+from pyro_gan.evaluate.metric import Estimate, Metric, Outputs, Real
 from pyro_gan.evaluate.mmd import MMDTest, mmd_test
 from pyro_gan.evaluate.modes import ModeReport, assign_modes, mode_jsd, mode_report
-from pyro_gan.evaluate.plots import (
-    plot_acceptance,
-    plot_before_after,
-    plot_expected,
-    plot_frontier,
-    plot_images,
-    plot_points,
-    plot_reliability,
-    plot_scores,
-)
+from pyro_gan.evaluate.plots.chains import plot_acceptance, plot_expected
+from pyro_gan.evaluate.plots.ratio import plot_frontier, plot_reliability, plot_scores
+from pyro_gan.evaluate.plots.samples import plot_before_after, plot_images, plot_points
 from pyro_gan.evaluate.projected import ProjectedDistance, projected_distance, projection_constant
-from pyro_gan.evaluate.recovery import ScoreDistance, score_distance
-from pyro_gan.evaluate.residual import ResidualAUC, residual_auc
-from pyro_gan.evaluate.scores import ClassifierScore, class_counts, classifier_score, total_variation
+from pyro_gan.evaluate.residual import residual_auc
+from pyro_gan.evaluate.scores import class_counts, classifier_score, total_variation
 from pyro_gan.evaluate.support import (
     ClosestPairs,
     CollisionTest,
@@ -42,17 +30,17 @@ from pyro_gan.evaluate.two_sample import C2ST, c2st
 
 __all__ = [
     "C2ST",
-    "ClassifierScore",
     "ClosestPairs",
     "CollisionTest",
-    "ExpectedMetric",
-    "LowerBound",
+    "Estimate",
     "MMDTest",
     "MaxMin",
+    "Metric",
     "ModeReport",
+    "Outputs",
     "PairMean",
     "ProjectedDistance",
-    "ResidualAUC",
+    "Real",
     "ScoreDistance",
     "TransportDistance",
     "assign_modes",

@@ -1,22 +1,26 @@
-"""Sets of samples as rows: checked, pooled for a classifier, equal rows kept together, features scaled."""
+"""Samples as rows and as images, checked; and pooled for a classifier, with equal rows kept together."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, final
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["Pool", "as_rows", "default_classifier", "pool_rows", "seen_by_default"]
+from pyro_gan.checks import count, extra, instance, numbers, rows, tensor
+
+__all__ = ["as_images", "as_rows", "black_and_white", "classifier_for", "pool_rows", "seeded", "two_sets"]
 
 _MIN_ROWS = 50
 _MIN_PART = 5
-# Where rows repeat, errors are those of so many clusters, known by their own spread only.
+# Where rows repeat, only the spread of the distinct rows tells the error, and fewer tell it badly.
 _MIN_DISTINCT = 20
 
 
+@final
 class Pool(NamedTuple):
     """All rows of two sets, with what a fair split needs to know about them."""
 
@@ -26,50 +30,93 @@ class Pool(NamedTuple):
     is_real: np.ndarray
     #: A number that equal rows share, `(row,)`.
     identity: np.ndarray
-    #: The part that a row falls into, equal rows into one, `(row,)`.
+    #: The part that a row falls into; equal rows fall into one part, `(row,)`.
     part: np.ndarray
 
 
-def as_rows(samples: Float[Tensor, "draw *event"], name: str) -> Float[Tensor, "draw feature"]:
-    """Return samples detached and flattened to rows.
+def seeded(seed: int) -> torch.Generator:
+    """Return a generator of torch's with a seed that NumPy and scikit-learn take too."""
+    return torch.Generator().manual_seed(count("seed", seed, minimum=0, maximum=2**32 - 1))
+
+
+def as_rows(
+    samples: Float[Tensor, "draw *event"],
+    name: str,
+    *,
+    minimum: int = 1,
+    event_shape: tuple[int, ...] | None = None,
+) -> Float[Tensor, "draw feature"]:
+    """Return samples detached and flattened to rows, whole numbers as float64.
 
     Raises:
-        ValueError: if there is no event dimension, or a row holds NaN or infinity.
+        ValueError: if there is no event dimension or the event has another shape, there are fewer rows than `minimum`,
+            or a row holds NaN or infinity.
     """
+    samples = tensor(name, samples).detach()
     if samples.dim() < 2:
-        raise ValueError(f"Expected {name} of shape (draw, *event); got {tuple(samples.shape)}.")
-    rows = samples.detach().flatten(1)
-    num_bad = int((~rows.isfinite().all(1)).sum())
-    if num_bad:
         raise ValueError(
-            f"Expected finite {name}; {num_bad} of {len(rows)} rows hold NaN or infinity. Find the network that makes "
-            "them (an input outside its range, half precision), or leave those rows out and say how many."
+            f"Expected {name} of shape (draw, *event); got {tuple(samples.shape)}. One number a draw needs a "
+            "dimension of its own: samples[:, None]."
         )
-    return rows
+    if not (samples.is_floating_point() or samples.is_complex()):
+        samples = samples.double()
+    return rows(name, samples, minimum=minimum, event_shape=event_shape).flatten(1)
+
+
+def two_sets(outputs: Tensor, real: Tensor, *, minimum: int = 1) -> tuple[Tensor, Tensor]:
+    """Return outputs and real data as rows of one event shape, at least `minimum` of each."""
+    x = as_rows(outputs, "outputs", minimum=minimum)
+    return x, as_rows(real, "real", minimum=minimum, event_shape=tuple(outputs.shape[1:]))
+
+
+def as_images(
+    images: Float[Tensor, "draw *channel height width"], *, num_channels: tuple[int, ...] = (), side: int = 1
+) -> Float[Tensor, "draw channel height width"]:
+    """Return finite images with a channel dimension, detached, whole numbers as float64.
+
+    Args:
+        images: Grey `(draw, height, width)`, or with channels.
+        num_channels: Numbers of channels allowed; any if empty.
+        side: Pixels of the shorter side, at least.
+
+    Raises:
+        ValueError: if the shape is another, there is no image, or a value is not finite.
+    """
+    images = images.unsqueeze(1) if tensor("images", images).dim() == 3 else images
+    sizes = images.shape[1:] if images.dim() == 4 else (0,)
+    if min(sizes) < 1 or min(sizes[1:]) < side or sizes[0] not in (num_channels or sizes):
+        raise ValueError(
+            "Expected images (draw, height, width) or (draw, channel, height, width), of "
+            f"{' or '.join(map(str, num_channels)) or 'any number of'} channels and {side} pixels or more a side; got "
+            f"{tuple(images.shape)}. Unflatten rows of pixels first."
+        )
+    as_rows(images, "images")
+    return images.detach()
+
+
+def black_and_white(value_range: tuple[float, float]) -> tuple[float, float]:
+    """Return the values of black and of white: two finite numbers, the first below the second."""
+    shades = numbers("value_range", value_range)
+    if len(shades) != 2 or not shades[0] < shades[1]:
+        raise ValueError(f"Expected value_range with black below white; got {value_range}. Pass (0, 1), for example.")
+    return shades[0], shades[1]
 
 
 def pool_rows(outputs: Tensor, real: Tensor, *, num_parts: int, seed: int) -> Pool:
-    """Pool outputs and real data and deal them into parts, equal rows into one.
+    """Pool outputs and real data and deal them into parts, with equal rows in one part.
 
-    Rows that repeat, as resampling makes them, would otherwise be recognised where they are to be judged. The distinct
-    rows of either set are dealt evenly.
+    Resampling makes rows repeat. A classifier would otherwise recognise, among the rows that judge it, those that
+    trained it. The distinct rows of either set are dealt evenly.
 
     Raises:
-        ValueError: if shapes disagree, an entry is not finite, or a part gets fewer than 5 distinct rows of a set, 20
-            if the set's rows repeat.
+        ValueError: if shapes disagree, an entry is not finite, or a part gets fewer than 5 distinct rows of a set (20
+            if the set's rows repeat).
     """
-    if outputs.dim() < 2 or outputs.shape[1:] != real.shape[1:]:
-        raise ValueError(
-            f"Expected outputs and real of shapes (draw, *event) with one event; got {tuple(outputs.shape)} and "
-            f"{tuple(real.shape)}."
-        )
-    sets = {"outputs": outputs, "real": real}
-    for name, samples in sets.items():
-        if len(samples) < _MIN_ROWS:
-            raise ValueError(f"Expected at least {_MIN_ROWS} rows of {name}; got {len(samples)}.")
+    seeded(seed)
+    sets = dict(zip(("outputs", "real"), two_sets(outputs, real, minimum=_MIN_ROWS), strict=True))
     precise = outputs.dtype == real.dtype == torch.float64
     dtype = torch.float64 if precise else torch.float32
-    rows = np.concatenate([as_rows(samples.to("cpu", dtype), name).numpy() for name, samples in sets.items()])
+    rows = np.concatenate([samples.to("cpu", dtype).numpy() for samples in sets.values()])
     if precise:
         # Far from 0 they differ in digits that float32 does not have.
         rows = (rows - rows.mean(0)).astype(np.float32)
@@ -77,29 +124,38 @@ def pool_rows(outputs: Tensor, real: Tensor, *, num_parts: int, seed: int) -> Po
     _, identity = np.unique(rows, axis=0, return_inverse=True)
     identity = identity.reshape(-1)
     part_of = _deal(identity, is_real, num_parts, seed)
-    for label, name in enumerate(sets):
+    for label, (name, samples) in enumerate(sets.items()):
         own = np.unique(identity[is_real == label])
         smallest = np.bincount(part_of[own], minlength=num_parts).min()
-        needed = _MIN_PART if len(own) == len(sets[name]) else _MIN_DISTINCT
+        needed = _MIN_PART if len(own) == len(samples) else _MIN_DISTINCT
         if smallest < needed:
             raise ValueError(
                 f"Expected at least {needed} distinct rows of {name} in each of {num_parts} parts, with equal rows in "
-                f"one part; got {smallest}, of {len(own)} distinct rows among {len(sets[name])}. Pass more distinct "
+                f"one part; got {smallest}, of {len(own)} distinct rows among {len(samples)}. Pass more distinct "
                 "rows, or ask for fewer parts."
             )
     return Pool(rows, is_real, identity, part_of[identity])
 
 
-def default_classifier(seed: int) -> Any:
-    """Return a network of two hidden layers, stopped early, for rows as `seen_by_default` makes them."""
-    from sklearn.neural_network import MLPClassifier
+def classifier_for(rows: np.ndarray, classifier: Any, seed: int) -> tuple[np.ndarray, Callable[[], Any]]:
+    """Return the rows as a classifier sees them, and a function that makes an unfitted copy of it.
 
-    return MLPClassifier(
-        (128, 128), alpha=0.01, early_stopping=True, n_iter_no_change=8, max_iter=200, random_state=seed
-    )
+    The default is a network of two hidden layers, stopped early, on scaled features.
+    """
+    with extra("evaluate"):
+        from sklearn.base import BaseEstimator, clone
+        from sklearn.neural_network import MLPClassifier
+    if classifier is None:
+        rows = _scaled(rows)
+        classifier = MLPClassifier(
+            (128, 128), alpha=0.01, early_stopping=True, n_iter_no_change=8, max_iter=200, random_state=seed
+        )
+    cure = "Pass an unfitted scikit-learn classifier, such as LogisticRegression()."
+    instance("classifier", classifier, BaseEstimator, cure=cure)
+    return rows, lambda: clone(classifier)
 
 
-def seen_by_default(rows: np.ndarray) -> np.ndarray:
+def _scaled(rows: np.ndarray) -> np.ndarray:
     """Return centred, scaled features and their squares; labels play no part, so nothing leaks."""
     sd = rows.std(0)
     scaled = (rows - rows.mean(0)) / np.maximum(sd, 0.1 * sd.max() + np.finfo(np.float32).tiny)
@@ -110,12 +166,12 @@ def seen_by_default(rows: np.ndarray) -> np.ndarray:
 
 def _deal(identity: np.ndarray, is_real: np.ndarray, num_parts: int, seed: int) -> np.ndarray:
     """Return the part of every identity: at random, evenly among those of the outputs, of the reals and of both."""
-    count = identity.max() + 1
-    in_outputs, in_real = np.zeros((2, count), dtype=int)
+    num_identities = identity.max() + 1
+    in_outputs, in_real = np.zeros((2, num_identities), dtype=int)
     in_outputs[identity[is_real == 0]] = 1
     in_real[identity[is_real == 1]] = 1
-    shuffled = np.random.default_rng(seed).permutation(count)
+    shuffled = np.random.default_rng(seed).permutation(num_identities)
     order = shuffled[np.argsort((in_outputs + 2 * in_real)[shuffled], kind="stable")]
-    part = np.empty(count, dtype=int)
-    part[order] = np.arange(count) % num_parts
+    part = np.empty(num_identities, dtype=int)
+    part[order] = np.arange(num_identities) % num_parts
     return part

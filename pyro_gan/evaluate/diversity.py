@@ -1,65 +1,65 @@
-"""How different outputs are from one another: distances of pairs, MS-SSIM, and how many are not copies."""
+"""How different outputs are from one another: distances of pairs, MS-SSIM, and the number of different outputs."""
 
 from __future__ import annotations
 
 import math
 import warnings
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from pyro_gan._networks import by_chunk
-from pyro_gan.evaluate._rows import as_rows
+from pyro_gan.checks import count, extra
+from pyro_gan.evaluate._rows import as_images, as_rows, black_and_white, seeded
 
 __all__ = ["PairMean", "ms_ssim", "num_distinct", "pair_distance"]
 
-# Wang, Simoncelli and Bovik's weights of the scales, the finest first, and the shortest side that leaves torchmetrics'
-# window of 11 pixels whole at the coarsest of them.
+# The weights of the scales by Wang, Simoncelli and Bovik, the finest first; and the shortest side at which the window
+# of torchmetrics, 11 pixels, still fits into the coarsest of so many scales.
 _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 _SHORTEST_SIDES = (11, 22, 44, 99, 176)
 
 _MAX_CLIPPED = 0.05
 
 
+@final
 class PairMean(NamedTuple):
-    """The mean of something over random pairs of outputs."""
+    """The mean of a figure over random pairs of outputs."""
 
     #: The mean.
     value: float
-    #: Its standard error, for independent samples: no sample is in two pairs.
+    #: Its standard error, for independent samples; no sample is in two pairs.
     standard_error: float
-    #: Pairs it was taken over.
+    #: Number of pairs.
     num_pairs: int
 
 
-def pair_distance(
-    samples: Float[Tensor, "draw *event"], *, num_pairs: int | None = None, seed: int = 0
-) -> PairMean:
+def pair_distance(samples: Float[Tensor, "draw *event"], *, num_pairs: int | None = None, seed: int = 0) -> PairMean:
     """Return the mean Euclidean distance between two outputs.
 
-    Read it beside that of held-out real data: below it, outputs are too alike; above it, they are too far apart, as
-    outliers and noise make them. In pixels it mostly sees brightness; pass features (`extract_features`) to see more.
+    Compare it with that of held-out real data. Below it, outputs are too alike; above it, they are too far apart, which
+    outliers and noise cause. In pixels it mostly sees brightness; pass features (`extract_features`) to see more.
 
     Args:
         samples: Outputs or their features, `(draw, *event)`.
-        num_pairs: Pairs, none of which shares a sample with another: `draw // 2` at most, and if None.
+        num_pairs: Number of pairs, none of which shares a sample with another; `draw // 2` at most and by default.
         seed: Of the pairs; no global generator is moved.
 
     Returns:
         The mean over pairs and its standard error.
 
     Raises:
-        ValueError: if there are fewer than 2 pairs, too many are asked for, or an entry is not finite.
+        ValueError: if there are fewer than 4 samples, too many pairs are asked for, or an entry is not finite.
 
     Example:
         >>> distance = pair_distance(torch.randn(20_000, 2))
         >>> abs(distance.value - math.pi**0.5) < 5 * distance.standard_error
         True
     """
-    rows = as_rows(samples, "samples").double()
+    rows = as_rows(samples, "samples", minimum=4).double()
     return _over_pairs(rows, lambda a, b: (a - b).norm(dim=-1), num_pairs, seed)
 
 
@@ -72,8 +72,9 @@ def ms_ssim(
 ) -> PairMean:
     """Return the mean multi-scale structural similarity of two outputs.
 
-    1 says that all images are one; the value of held-out real data says what is diverse. It is made to be compared
-    within a class, where images are alike anyway, and it measures no quality: noise is very diverse.
+    It is 1 if all images are equal; the value of held-out real data shows how diverse outputs should be. Compare it
+    within a class, because images of different classes differ anyway. It does not measure quality: noise is very
+    diverse.
 
     Five scales need images of 176 pixels (the shorter side). Smaller ones get fewer, with the weights of the finest
     renormalised: four from 99, three from 44 (64 x 64), two from 22 (MNIST, CIFAR-10), one (plain SSIM) from 11.
@@ -82,16 +83,16 @@ def ms_ssim(
 
     Args:
         images: Grey `(draw, height, width)` or with channels `(draw, channel, height, width)`.
-        num_pairs: Pairs, none of which shares an image with another: `draw // 2` at most, and if None.
-        value_range: Values of black and of white; what lies outside is clipped.
+        num_pairs: Number of pairs, none of which shares an image with another; `draw // 2` at most and by default.
+        value_range: Values of black and of white; values outside are clipped.
         seed: Of the pairs; no global generator is moved.
 
     Returns:
         The mean over pairs and its standard error.
 
     Raises:
-        ValueError: if the shape is not one of images of 11 pixels or more, there are fewer than 2 pairs, too many
-            are asked for, or an entry is not finite.
+        ValueError: if the shape is not that of images of 11 pixels or more, there are fewer than 4 images, too many
+            pairs are asked for, or an entry is not finite.
         ImportError: without torchmetrics.
 
     Warns:
@@ -109,34 +110,23 @@ def ms_ssim(
         >>> round(ms_ssim(digit.expand(10, -1, -1, -1)).value, 4)
         1.0
     """
-    if images.dim() == 3:
-        images = images.unsqueeze(1)
-    if images.dim() != 4 or not images.shape[1] or min(images.shape[2:]) < _SHORTEST_SIDES[0]:
-        raise ValueError(
-            f"Expected images (draw, height, width) or (draw, channel, height, width), of {_SHORTEST_SIDES[0]} pixels "
-            f"or more; got {tuple(images.shape)}. Unflatten rows of pixels, or use pair_distance."
-        )
-    low, high = value_range
-    if not low < high:
-        raise ValueError(f"Expected value_range with black below white; got {value_range}.")
-    as_rows(images, "images")
-    try:
+    images = as_images(images, side=_SHORTEST_SIDES[0])
+    as_rows(images, "images", minimum=4)
+    low, high = black_and_white(value_range)
+    with extra("images"):
         from torchmetrics.functional.image import multiscale_structural_similarity_index_measure as similarity
-    except ImportError as error:
-        error.add_note("pip install pyro-gan[images]")
-        raise
     num_scales = sum(min(images.shape[2:]) >= side for side in _SHORTEST_SIDES)
     total = sum(_SCALE_WEIGHTS[:num_scales])
     weights = tuple(weight / total for weight in _SCALE_WEIGHTS[:num_scales])
     clipped = float(((images < low) | (images > high)).double().mean())
     if clipped > _MAX_CLIPPED:
         warnings.warn(
-            f"{clipped:.1%} of the values lie outside value_range {value_range} and are clipped: the similarity is "
+            f"{clipped:.1%} of the values lie outside value_range {value_range} and are clipped, so the similarity is "
             "that of other images. Grey levels from 0 to 255 need value_range=(0, 255).",
             stacklevel=2,
         )
-    # Luminance is compared as a ratio of means: black must be 0.
-    scaled = (images.detach().float().clamp(low, high) - low) / (high - low)
+    # Luminance is compared as a ratio of means, for which black must be 0.
+    scaled = (images.float().clamp(low, high) - low) / (high - low)
 
     def similarities(a: Tensor, b: Tensor) -> Tensor:
         pairs = torch.stack([a, b], dim=1)
@@ -152,11 +142,11 @@ def ms_ssim(
 def num_distinct(samples: Float[Tensor, "draw *event"]) -> int:
     """Count the different rows among outputs.
 
-    Samplers repeat themselves: a chain that rejects stays, resampling copies. Copies are no flaw of a set that is
-    averaged over, but a set of 1000 with 60 distinct outputs is worth 60.
+    Samplers repeat themselves: a chain that rejects stays where it is, and resampling copies. Copies do no harm in an
+    average, but a set of 1000 with 60 distinct outputs is worth no more than 60.
 
     Args:
-        samples: Outputs or their latents, `(draw, *event)`; rows are equal if their values are, and 0. and -0. are.
+        samples: Outputs or their latents, `(draw, *event)`; rows are equal if their values are, and 0 equals -0.
 
     Returns:
         The number of different rows.
@@ -174,12 +164,9 @@ def num_distinct(samples: Float[Tensor, "draw *event"]) -> int:
 def _over_pairs(
     samples: Tensor, function: Callable[[Tensor, Tensor], Tensor], num_pairs: int | None, seed: int
 ) -> PairMean:
-    most = len(samples) // 2
-    count = most if num_pairs is None else num_pairs
-    if not 2 <= count <= most:
-        raise ValueError(
-            f"Expected between 2 pairs and {most}, half the number of samples; got {count} of {len(samples)} samples."
-        )
-    order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed)).to(samples.device)
-    values = function(samples[order[:count]], samples[order[count : 2 * count]]).double()
-    return PairMean(float(values.mean()), float(values.std()) / math.sqrt(count), count)
+    n = most = len(samples) // 2
+    if num_pairs is not None:
+        n = count("num_pairs", num_pairs, minimum=2, maximum=most, cure="No sample is in two pairs.")
+    order = torch.randperm(len(samples), generator=seeded(seed)).to(samples.device)
+    values = function(samples[order[:n]], samples[order[n : 2 * n]]).double()
+    return PairMean(float(values.mean()), float(values.std()) / math.sqrt(n), n)

@@ -1,4 +1,4 @@
-"""Features of samples, by any network of the user's, in passes that fit into memory."""
+"""Features of samples by a user's network, in passes that fit into memory."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pyro_gan._networks import by_chunk, check_eval
+from pyro_gan.checks import count, function, tensor
 from pyro_gan.evaluate._rows import as_rows
 
 __all__ = ["extract_features"]
@@ -22,17 +23,17 @@ def extract_features(
 ) -> Float[Tensor, "draw feature"]:
     """Apply a network to samples in passes, without gradient, and check what comes out.
 
-    Every distance and test of this package takes features where it takes samples. An Inception network makes
-    `frechet_distance` of them the FID; any other makes it a distance that compares only with itself.
+    Every metric here takes features where it takes samples. With the features of an Inception network
+    `frechet_distance` is the FID; with other features it is a distance that compares only with itself.
 
     Args:
-        samples: What is judged, as the network expects it, `(draw, *event)`.
+        samples: The samples to judge, as the network expects them, `(draw, *event)`.
         network: Maps `(batch, *event)` to `(batch, *feature)`, row by row: a module in evaluation mode or any other
             callable, such as a classifier without its last layer, or a function that scales the images first.
-        chunk_size: Rows of one pass; what suits the samples' device if None.
+        chunk_size: Rows of one pass; if None, the number that suits the samples' device.
 
     Returns:
-        Features, flattened to rows, where and in the dtype that the network left them.
+        Features, flattened to rows, on the device and in the dtype of the network's output.
 
     Raises:
         ValueError: if there is no sample, the network is in training mode, it returns another number of rows, or a
@@ -43,13 +44,11 @@ def extract_features(
         >>> extract_features(torch.randn(100, 1, 8, 8), network).shape
         torch.Size([100, 5])
     """
-    if samples.dim() < 1 or not len(samples):
-        raise ValueError(
-            f"Expected samples of shape (draw, *event), at least one; got {tuple(samples.shape)}."
-        )
-    if chunk_size is not None and chunk_size < 1:
-        raise ValueError(f"Expected chunk_size of at least 1; got {chunk_size}.")
-    check_eval(network, "network")
+    if tensor("samples", samples).dim() < 1 or not len(samples):
+        raise ValueError(f"Expected samples of shape (draw, *event), at least one; got {tuple(samples.shape)}.")
+    if chunk_size is not None:
+        count("chunk_size", chunk_size)
+    check_eval(function("network", network), "network")
 
     def checked(rows: Tensor) -> Tensor:
         features = network(rows)

@@ -1,4 +1,4 @@
-"""Critics whose Lipschitz constant is known from their weights: what certifies one, and one that is easy to certify."""
+"""Lipschitz constants that the weights of a critic certify, and a critic that is easy to certify."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from pyro_gan.checks import count, instance, tensor
+
 __all__ = ["MaxMin", "lipschitz_constant", "lipschitz_mlp"]
 
 
@@ -17,8 +19,8 @@ __all__ = ["MaxMin", "lipschitz_constant", "lipschitz_mlp"]
 class MaxMin(nn.Module):
     """Sort neighbouring pairs of features: an activation that keeps the length of every gradient.
 
-    A network of orthonormal layers and ReLUs is 1-Lipschitz too, but ReLU shortens gradients on the way, and the
-    network stays far below slope 1.
+    A network of orthonormal layers and ReLUs is 1-Lipschitz too, but ReLU shortens gradients, and the slope of the
+    network stays far below 1.
 
     References:
         Sorting out Lipschitz function approximation, C. Anil, J. Lucas and R. Grosse, 2019,
@@ -35,31 +37,31 @@ class MaxMin(nn.Module):
         Raises:
             ValueError: if the number of features is odd.
         """
-        if x.shape[-1] % 2:
-            raise ValueError(f"Expected an even number of features, to be paired; got {x.shape[-1]}.")
+        if tensor("x", x).dim() < 1 or x.shape[-1] % 2:
+            raise ValueError(f"Expected an even number of features, to be paired; got x {tuple(x.shape)}.")
         return x.unflatten(-1, (-1, 2)).sort(-1).values.flatten(-2)
 
 
 def lipschitz_constant(network: nn.Module) -> float:
     r"""Return a constant L with :math:`\lvert c(x) - c(y) \rvert \le L \lVert x - y \rVert` for all x and y.
 
-    The product over layers of their largest singular values (from a full decomposition, in float64) and of the
-    largest slopes of their activations. It is a bound that holds everywhere, not the best one: with ReLUs the true
+    It is the product over layers of their largest singular values (from a full decomposition, in float64) and of the
+    largest slopes of their activations. The bound holds everywhere but is not the smallest one: with ReLUs the true
     constant is often many times smaller.
 
-    This is what a penalty cannot give. WGAN-GP pulls slopes towards 1 at some points between the two sets; elsewhere
-    they are what they are, and slopes measured at any number of points bound the constant from below, not from
-    above. Spectral normalisation by a few power iterations also falls a little short of the norm.
+    A penalty cannot give such a bound. WGAN-GP pulls slopes towards 1 at some points between the two sets and says
+    nothing of other points, and slopes measured at any number of points bound the constant from below, not from above.
+    Spectral normalisation by a few power iterations also falls a little short of the norm.
 
     Args:
-        network: `nn.Sequential` of `Linear`, `Flatten`, `Identity`, `MaxMin` and activations with a known slope.
+        network: An `nn.Sequential` of `Linear`, `Flatten`, `Identity`, `MaxMin` and activations with a known slope.
 
     Returns:
         L, up to rounding.
 
     Raises:
-        ValueError: if the network holds a layer that is not known here, has hooks, or has weights that change when
-            they are read.
+        ValueError: if the network holds a layer of another kind, has hooks, or has weights that change when they are
+            read.
 
     References:
         Spectral Normalization for Generative Adversarial Networks, T. Miyato et al., 2018,
@@ -71,20 +73,21 @@ def lipschitz_constant(network: nn.Module) -> float:
         >>> lipschitz_constant(nn.Sequential(layer, nn.Sigmoid()))
         1.25
     """
-    if network._forward_hooks or network._forward_pre_hooks:
+    # torch has no public way to ask for hooks.
+    if any(vars(instance("network", network, nn.Module))[name] for name in ("_forward_hooks", "_forward_pre_hooks")):
         raise ValueError(
             f"Expected layers without hooks, which may change what they compute; got a {type(network).__name__} with "
             "some. Use torch.nn.utils.parametrizations in place of the older spectral_norm and weight_norm."
         )
     if isinstance(network, nn.Sequential) and _is_plain(network, nn.Sequential):
-        # Not children(), which names a layer that stands in two places once.
+        # children() would list a layer that stands in two places only once.
         return math.prod(lipschitz_constant(layer) for layer in network)
     if isinstance(network, nn.Linear) and _is_plain(network, nn.Linear):
         weight = network.weight.detach()
         if not torch.equal(weight, network.weight):
             raise ValueError(
-                "Expected weights that stay; got a Linear whose weight changes when it is read, as with a spectral "
-                "norm in training mode. Call eval() first."
+                "Expected constant weights; got a Linear whose weight changes when it is read, as a spectral norm in "
+                "training mode makes it. Call eval() first."
             )
         return float(torch.linalg.matrix_norm(weight.to("cpu", torch.float64), ord=2))
     if isinstance(network, nn.LeakyReLU) and _is_plain(network, nn.LeakyReLU):
@@ -93,21 +96,21 @@ def lipschitz_constant(network: nn.Module) -> float:
         if isinstance(network, layer_type) and _is_plain(network, layer_type):
             return slope
     raise ValueError(
-        f"Expected an nn.Sequential of Linear and activations with a known slope; got {type(network).__name__}. Work "
-        "its constant out and pass it as lipschitz=, or use lipschitz_mlp."
+        f"Expected an nn.Sequential of Linear and activations with a known slope; got {type(network).__name__}. Use "
+        "lipschitz_mlp, or work the constant out yourself and pass it to critic_distance as lipschitz=."
     )
 
 
 def lipschitz_mlp(num_features: int, *, width: int = 64, num_hidden: int = 2) -> nn.Sequential:
-    """Build a network of orthonormal layers and MaxMin: 1-Lipschitz whatever its weights, and able to have slope 1.
+    """Build a network of orthonormal layers and MaxMin: 1-Lipschitz for all weights, and able to have slope 1.
 
     Args:
         num_features: Entries of a row.
-        width: Of the hidden layers, even.
-        num_hidden: Hidden layers, 1 or more.
+        width: Width of the hidden layers, even.
+        num_hidden: Number of hidden layers, 1 or more.
 
     Returns:
-        The network, rows `(batch, num_features)` to `(batch, 1)`; trained by any optimiser.
+        The network, which maps rows `(batch, num_features)` to `(batch, 1)`; any optimiser can train it.
 
     Raises:
         ValueError: if a size is out of range.
@@ -116,34 +119,32 @@ def lipschitz_mlp(num_features: int, *, width: int = 64, num_hidden: int = 2) ->
         >>> round(lipschitz_constant(lipschitz_mlp(5)), 4)
         1.0
     """
-    if num_features < 1 or num_hidden < 1 or width < 2 or width % 2:
-        raise ValueError(
-            "Expected num_features and num_hidden of at least 1 and an even width; got "
-            f"{num_features}, {num_hidden} and {width}."
-        )
-    sizes = [num_features, *[width] * num_hidden]
+    if count("width", width, minimum=2) % 2:
+        raise ValueError(f"Expected an even width, because MaxMin pairs features; got {width}.")
+    sizes = [count("num_features", num_features), *[width] * count("num_hidden", num_hidden)]
     layers: list[nn.Module] = []
     for num_in, num_out in zip(sizes[:-1], sizes[1:], strict=True):
         layers += [_orthonormal(nn.Linear(num_in, num_out)), MaxMin()]
     return nn.Sequential(*layers, _orthonormal(nn.Linear(width, 1)))
 
 
-# GELU, SiLU and Mish are not here: their slopes go beyond 1.
+# GELU, SiLU and Mish are missing: their slopes exceed 1.
 _SLOPES: dict[type[nn.Module], float] = dict.fromkeys(
     (nn.Flatten, nn.Identity, nn.ReLU, nn.ReLU6, nn.Softplus, nn.Tanh, nn.Softsign, MaxMin), 1.0
 ) | {nn.Sigmoid: 0.25}
 
 
 def _is_plain(network: nn.Module, layer_type: type[nn.Module]) -> bool:
-    # A subclass with a forward of its own is another function; a reparametrised layer has none.
+    # A subclass with its own forward computes another function; a reparametrised layer keeps the forward of its type.
     return type(network).forward is layer_type.forward
 
 
+@final
 class _Orthonormal(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         tall = weight.shape[0] >= weight.shape[1]
         basis, triangle = torch.linalg.qr(weight if tall else weight.T)
-        # Signs as Gram and Schmidt have them: else a column jumps to its opposite when an entry crosses 0.
+        # The signs of Gram and Schmidt; otherwise a column would flip when an entry crosses 0.
         basis = basis * triangle.diagonal().sign()
         return basis if tall else basis.T
 

@@ -1,70 +1,75 @@
-"""The maximum mean discrepancy of two sets, without bias, with its error and an exact permutation test."""
+"""The maximum mean discrepancy of two sets: an unbiased estimate, its error, and an exact permutation test."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyro_gan.evaluate._rows import as_rows
+from pyro_gan.checks import count, function, rows
+from pyro_gan.evaluate._rows import seeded, two_sets
+from pyro_gan.evaluate.metric import Metric, Outputs, Real
 from pyro_gan.objectives import GaussianKernel
 
 __all__ = ["MMDTest", "mmd_test"]
 
 _MIN_ROWS = 10
-# Rows of labels that meet the kernel matrix at a time.
+# Relabellings that are multiplied by the kernel matrix at a time.
 _BLOCK = 100
 
 
+@final
 class MMDTest(NamedTuple):
-    """A squared maximum mean discrepancy, and what chance says of it."""
+    """A squared maximum mean discrepancy, its error, and its p-value."""
 
-    #: The unbiased estimate of MMD^2: 0 on average under one law, and negative half of the time.
+    #: The unbiased estimate of MMD^2; for equal distributions it is 0 on average and negative half of the time.
     value: float
     #: Its standard error over repeated draws of both sets.
     standard_error: float
-    #: Share of relabellings whose value is as large, this one included: exact under one law.
+    #: Share of relabellings whose value is as large, this one included; exact for equal distributions.
     p_value: float
 
 
+@Metric()
 def mmd_test(
-    outputs: Float[Tensor, "draw_a *event"],
-    real: Float[Tensor, "draw_b *event"],
+    outputs: Outputs,
+    real: Real,
     *,
     kernel: Callable[[Tensor], Tensor] | None = None,
     num_permutations: int = 999,
     seed: int = 0,
 ) -> MMDTest:
-    r"""Estimate the squared maximum mean discrepancy, and test by permutation whether the sets have one law.
+    r"""Estimate the squared maximum mean discrepancy, and test by permutation whether two distributions are equal.
 
     .. math:: \mathrm{MMD}^2 = \operatorname{mean}_{i \ne j} k(x_i, x_j) + \operatorname{mean}_{i \ne j} k(y_i, y_j)
         - 2 \operatorname{mean}_{i, j} k(x_i, y_j)
 
-    Under one law all ways to call `draw_a` of the pooled rows outputs are equally likely, so the p-value is exact for
-    any kernel that does not know the labels, also in many dimensions and with few rows. What falls in many dimensions
-    is the power: there all distances are nearly equal, and a kernel of one bandwidth sees a difference of means but
-    little else. Pass features. The value depends on the kernel: compare values of one kernel only.
+    If the distributions are equal, all ways to call `draw_a` of the pooled rows outputs are equally likely. The p-value
+    is then exact for any kernel that does not depend on the labels, also in many dimensions and with few rows. The
+    power falls in many dimensions: all distances are nearly equal there, and a kernel of one bandwidth sees a
+    difference of means but little else. Pass features. The value depends on the kernel: compare values of one kernel
+    only.
 
-    The standard error is that of a U-statistic, both of its terms: the linear one, which rules where the laws differ,
-    and the quadratic one, which is all there is where they do not; there it is too large rather than too small (by up
-    to two fifths with 50 rows), so read the p-value.
+    The standard error is that of a U-statistic and counts both of its terms. The linear term dominates where the
+    distributions differ; where they are equal only the quadratic term is left, and the error is too large rather than
+    too small (by up to two fifths with 50 rows), so read the p-value there.
 
     Args:
-        outputs: What is judged, `(draw_a, *event)`, or features of it; independent rows, no copies.
+        outputs: The samples to judge, `(draw_a, *event)`, or features of them; independent rows, no copies.
         real: Held-out data, `(draw_b, *event)`, made into the same features.
         kernel: Maps squared distances to similarities, as `GaussianKernel` and `RationalQuadraticKernel` of
-            `pyro_gan.objectives` do, mixtures both; chosen before these rows were seen. By default Gaussian
+            `pyro_gan.objectives` do (both are mixtures); choose it before you see these rows. By default, Gaussian
             kernels of half, once and twice the median distance of the pooled rows.
-        num_permutations: The smallest p-value is 1 / (this + 1).
+        num_permutations: Number of relabellings; the smallest possible p-value is 1 / (num_permutations + 1).
         seed: Of the permutations; no global generator is moved.
 
     Returns:
         The estimate, its standard error and the one-sided p-value. Time and memory grow with the square of
-        `draw_a + draw_b`: 4000 rows in all take 128 MB a matrix.
+        `draw_a + draw_b`; a matrix of 4000 rows in all takes 128 MB.
 
     Raises:
         ValueError: if shapes disagree, a set has fewer than 10 rows, an entry is not finite, all rows are equal, or
@@ -79,58 +84,37 @@ def mmd_test(
         >>> test.value > 5 * test.standard_error, round(test.p_value, 3)
         (True, 0.001)
     """
-    if outputs.dim() < 2 or outputs.shape[1:] != real.shape[1:]:
-        raise ValueError(
-            f"Expected outputs and real of shapes (draw, *event) with one event; got {tuple(outputs.shape)} and "
-            f"{tuple(real.shape)}."
-        )
-    if min(len(outputs), len(real)) < _MIN_ROWS:
-        raise ValueError(
-            f"Expected at least {_MIN_ROWS} rows in each set; got {len(outputs)} outputs and {len(real)} real."
-        )
-    if num_permutations < 1:
-        raise ValueError(f"Expected num_permutations of at least 1; got {num_permutations}.")
-    x = as_rows(outputs, "outputs").double()
-    y = as_rows(real, "real").to(x)
-    rows = torch.cat([x, y])
-    squares = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist").square()
+    x, y = two_sets(outputs, real, minimum=_MIN_ROWS)
+    count("num_permutations", num_permutations)
+    pooled = torch.cat([x.double(), y.double().to(x.device)])
+    num_outputs, num_rows = len(x), len(pooled)
+    squares = torch.cdist(pooled, pooled, compute_mode="donot_use_mm_for_euclid_dist").square()
     with torch.no_grad():
-        similarity = (_default_kernel(squares) if kernel is None else kernel)(squares)
-    if similarity.shape != squares.shape or not similarity.isfinite().all():
-        raise ValueError(
-            f"Expected a kernel of finite similarities {tuple(squares.shape)} for as many squared distances; got shape "
-            f"{tuple(similarity.shape)}, or values that are not finite."
-        )
+        similarity = (_default_kernel(squares) if kernel is None else function("kernel", kernel))(squares)
+    similarity = rows("similarities of the kernel", similarity, minimum=num_rows, event_shape=(num_rows,))
     similarity = similarity.double().fill_diagonal_(0)
-    num_outputs = len(x)
-    labels = _relabellings(len(rows), num_outputs, num_permutations, seed).to(x)
+    labels = _relabellings(num_rows, num_outputs, num_permutations, seed).to(pooled)
     values = torch.cat([_discrepancies(similarity, block) for block in labels.split(_BLOCK)])
-    # A sum in another order can differ in its last bit, and a tie must count.
+    # Sums in another order can differ in the last bit, and a tie must count.
     as_large = int((values[1:] >= values[0] - 1e-12 * similarity.abs().max()).sum())
-    return MMDTest(
-        float(values[0]),
-        _standard_error(similarity, num_outputs),
-        (1 + as_large) / (1 + num_permutations),
-    )
+    p_value = (1 + as_large) / (1 + num_permutations)
+    return MMDTest(float(values[0]), _standard_error(similarity, num_outputs), p_value)
 
 
 def _default_kernel(squares: Tensor) -> GaussianKernel:
-    # Of the pooled rows, the labels unseen, so that the test stays exact.
+    # The pooled rows, without their labels, so that the test stays exact.
     above = squares[tuple(torch.triu_indices(len(squares), len(squares), offset=1, device=squares.device))]
     median = float(above.median().sqrt()) or float(above.mean().sqrt())
     if not median:
-        raise ValueError(
-            "Expected rows that differ; all rows of both sets are equal, and no bandwidth suits them."
-        )
+        raise ValueError("Expected rows that differ; got sets in which all rows of both sets are equal. Pass a kernel.")
     return GaussianKernel([median / 2, median, 2 * median])
 
 
-def _relabellings(num_rows: int, num_outputs: int, count: int, seed: int) -> Float[Tensor, "relabelling row"]:
+def _relabellings(num_rows: int, num_outputs: int, number: int, seed: int) -> Float[Tensor, "relabelling row"]:
     """Return 1 for a row called output, else 0; the true labels first."""
-    generator = torch.Generator().manual_seed(seed)
-    # In float64 two keys are never equal, so each row of labels has exactly as many ones.
-    keys = torch.rand(count, num_rows, generator=generator, dtype=torch.float64)
-    labels = torch.zeros(count + 1, num_rows, dtype=torch.float64)
+    # In float64 two keys are never equal, so each row of labels has exactly `num_outputs` ones.
+    keys = torch.rand(number, num_rows, generator=seeded(seed), dtype=torch.float64)
+    labels = torch.zeros(number + 1, num_rows, dtype=torch.float64)
     labels[0, :num_outputs] = 1
     labels[1:].scatter_(1, keys.argsort(1)[:, :num_outputs], 1)
     return labels
@@ -158,7 +142,7 @@ def _standard_error(similarity: Float[Tensor, "row row"], num_outputs: int) -> f
         for block, mean, k in ((xx, mean_xx, n), (yy, mean_yy, m))
     )
     quadratic += 4 * (xy - xy.mean(0) - xy.mean(1, keepdim=True) + xy.mean()).square().sum() / (n * m) ** 2
-    # The noise of the row means has entered the linear term as twice the quadratic one.
+    # The noise of the row means adds twice the quadratic term to the linear one.
     return math.sqrt(max(float(linear - quadratic), float(quadratic)))
 
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, final
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from pyro_gan.checks import real
+from pyro_gan.evaluate._rows import as_rows
+from pyro_gan.evaluate.scores import histogram
+
 __all__ = ["ModeReport", "assign_modes", "mode_jsd", "mode_report"]
 
 
+@final
 class ModeReport(NamedTuple):
-    """What `mode_report` finds."""
+    """The result of `mode_report`."""
 
     #: Share of samples within `num_sds` standard deviations of a mean.
     high_quality: float
@@ -25,48 +30,39 @@ class ModeReport(NamedTuple):
     mode_sd: float
     #: Jensen-Shannon divergence in nats between the k + 1 frequencies and uniform over the k modes.
     jsd: float
-    #: Samples of each mode, in the order of the means; last, those that are not high quality. `(k + 1,)`.
+    #: Samples of each mode, in the order of the means, and last the samples that are not high quality, `(k + 1,)`.
     counts: Int[Tensor, "category"]
 
 
 def assign_modes(
     samples: Float[Tensor, "draw dim"], means: Float[Tensor, "mode dim"], *, sd: float, num_sds: float = 4.0
 ) -> Int[Tensor, " draw"]:
-    """Assign every sample to its nearest mean, or to none.
+    """Assign every sample to its nearest mean, or to no mean.
 
     Args:
-        samples: What is judged, `(draw, dim)`.
+        samples: The samples to judge, `(draw, dim)`.
         means: The mixture's means, `(mode, dim)`.
         sd: Standard deviation of a component, in every coordinate.
-        num_sds: A sample further than `num_sds * sd` (Euclidean) from every mean belongs to none.
+        num_sds: A sample farther than `num_sds * sd` (Euclidean) from every mean belongs to no mean.
 
     Returns:
-        Index of the mean, or `len(means)` for none, `(draw,)`.
+        Index of the mean, or `len(means)` for no mean, `(draw,)`.
 
     Raises:
-        ValueError: if shapes disagree, a sample is not finite, or `sd` or `num_sds` is not positive.
+        ValueError: if shapes disagree, a number is not finite, or `sd` or `num_sds` is not positive.
 
     Example:
         >>> means = torch.tensor([[0.0, 0.0], [1.0, 0.0]])
         >>> assign_modes(torch.tensor([[0.1, 0.0], [0.5, 0.0], [1.0, 0.2]]), means, sd=0.05)
         tensor([0, 2, 1])
     """
-    if samples.dim() != 2 or means.dim() != 2 or samples.shape[1] != means.shape[1]:
-        raise ValueError(
-            f"Expected samples (draw, dim) and means (mode, dim) of one dim; got {tuple(samples.shape)} and "
-            f"{tuple(means.shape)}."
-        )
-    if not (sd > 0 and num_sds > 0):
-        raise ValueError(f"Expected sd and num_sds above 0; got {sd} and {num_sds}.")
-    num_bad = int((~samples.isfinite().all(-1)).sum())
-    if num_bad or not len(samples):
-        raise ValueError(
-            f"Expected finite samples, at least one; {num_bad} of {len(samples)} are not finite."
-        )
-    # Differences, not the quadratic expansion, which loses the digits that a 4-sigma rule lives on.
-    distance = torch.cdist(samples, means.to(samples), compute_mode="donot_use_mm_for_euclid_dist")
+    centres = as_rows(means, "means")
+    rows = as_rows(samples, "samples", event_shape=tuple(means.shape[1:]))
+    radius = real("num_sds", num_sds, above=0) * real("sd", sd, above=0)
+    # Differences, not the quadratic expansion, which loses digits that a 4-sigma rule needs.
+    distance = torch.cdist(rows, centres.to(rows), compute_mode="donot_use_mm_for_euclid_dist")
     nearest, index = distance.min(-1)
-    return index.where(nearest <= num_sds * sd, index.new_full((), len(means)))
+    return index.where(nearest <= radius, index.new_full((), len(means)))
 
 
 def mode_jsd(counts: Int[Tensor, "category"] | Float[Tensor, "category"]) -> float:
@@ -77,10 +73,10 @@ def mode_jsd(counts: Int[Tensor, "category"] | Float[Tensor, "category"]) -> flo
     with p the k + 1 observed frequencies and q = (1/k, ..., 1/k, 0).
 
     Args:
-        counts: Samples of each of k modes and, last, of none, or their shares, `(k + 1,)`.
+        counts: Samples of each of k modes and, last, samples of no mode; or their shares, `(k + 1,)`.
 
     Returns:
-        The divergence in nats. Exact samples do not reach 0: about k / (8 n) remains of n of them.
+        The divergence in nats. It does not reach 0 for n exact samples: about k / (8 n) remains.
 
     Raises:
         ValueError: with fewer than two categories, no sample, or a count that is negative or not finite.
@@ -93,18 +89,12 @@ def mode_jsd(counts: Int[Tensor, "category"] | Float[Tensor, "category"]) -> flo
         >>> mode_jsd(torch.tensor([10, 10, 0])), mode_jsd(torch.tensor([0, 0, 20]))
         (0.0, 0.6931...)
     """
-    valid = counts.dim() == 1 and len(counts) > 1 and bool((counts >= 0).all())
-    if not (valid and 0 < counts.double().sum() < math.inf):
-        raise ValueError(
-            f"Expected counts of at least one mode and of none, (k + 1,), none negative and with a sample among them; "
-            f"got {counts}. Of logarithms or log probabilities take exp() first."
-        )
-    observed = counts.double() / counts.sum()
+    observed = histogram("counts", counts, minimum=2) / counts.sum()
     uniform = torch.full_like(observed, 1 / (len(counts) - 1))
     uniform[-1] = 0
     middle = (observed + uniform) / 2
     divergence = torch.xlogy(observed, observed / middle) + torch.xlogy(uniform, uniform / middle)
-    # 0 / 0 in a category that neither law has.
+    # 0 / 0 in a category that neither distribution has.
     return max(float(divergence.nan_to_num(0.0).sum() / 2), 0.0)
 
 
@@ -117,7 +107,7 @@ def mode_report(
     radius (2 sigma, 4 sigma, a chi-squared quantile): shares of different radii do not compare.
 
     Args:
-        samples: What is judged, `(draw, dim)`, independent of one another for the standard error to hold.
+        samples: The samples to judge, `(draw, dim)`; the standard error holds for independent samples.
         means: The mixture's means, `(mode, dim)`.
         sd: Standard deviation of a component, in every coordinate.
         num_sds: Radius of a mode in standard deviations.
@@ -144,15 +134,15 @@ def mode_report(
     counts = torch.bincount(index, minlength=num_modes + 1)
     share = 1 - int(counts[-1]) / len(samples)
 
-    # About the given mean, the sums stay small and lose no digits.
+    # Offsets from the given means stay small and lose no digits.
     good = index < num_modes
-    offset = samples.double()[good] - means.to(samples.device).double()[index[good]]
+    offset = samples.detach().double()[good] - means.to(samples.device).double()[index[good]]
     size = counts[:-1].clamp(min=1).double().unsqueeze(-1)
     zero = offset.new_zeros(num_modes, samples.shape[1])
     first = zero.index_add(0, index[good], offset) / size
     second = zero.index_add(0, index[good], offset.square()) / size
     spread = (second - first.square()).clamp(min=0).sqrt().mean(-1)
-    # One sample has no spread; to count it as 0 would reward dropping a mode almost entirely.
+    # One sample has no spread; counting it as 0 would reward a sampler that drops a mode almost entirely.
     found = counts[:-1] > 1
     return ModeReport(
         high_quality=share,

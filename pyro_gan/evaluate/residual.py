@@ -3,62 +3,51 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float
-from torch import Tensor
 
-from pyro_gan.evaluate._rows import default_classifier, pool_rows, seen_by_default
+from pyro_gan.checks import count
+from pyro_gan.evaluate._rows import classifier_for, pool_rows
+from pyro_gan.evaluate.metric import Estimate, Metric, Outputs, Real
 
-__all__ = ["ResidualAUC", "residual_auc"]
-
-
-class ResidualAUC(NamedTuple):
-    """An area under the ROC curve with its sampling error."""
-
-    #: 0.5 if the critic cannot tell outputs from reals, 1 if it always can.
-    value: float
-    #: DeLong's standard error, given the trained critics; equal rows count as one fact, not as many.
-    standard_error: float
+__all__ = ["residual_auc"]
 
 
+@Metric(null=0.5)
 def residual_auc(
-    outputs: Float[Tensor, "draw_a *event"],
-    real: Float[Tensor, "draw_b *event"],
-    *,
-    classifier: Any = None,
-    num_folds: int = 3,
-    seed: int = 0,
-) -> ResidualAUC:
+    outputs: Outputs, real: Real, *, classifier: Any = None, num_folds: int = 3, seed: int = 0
+) -> Estimate[float]:
     """Train a fresh critic between outputs and real data, and measure it on rows it has not seen.
 
         AUC = P( s(real) > s(output) ) + P( s(real) = s(output) ) / 2
 
-    Cross-fitted: each fold is scored by a critic trained on the others, and the folds' AUCs are averaged. Equal
-    rows always share a fold, or resampling with replacement would be found out by memory. A classifier test of two
-    samples: 0.5 means that *this* critic sees no difference, so set values of one critic and one sample size side
-    by side. Take real data that trained neither generator nor critic.
+    It is cross-fitted: each fold is scored by a critic trained on the other folds, and the folds' AUCs are averaged.
+    Equal rows always share a fold; otherwise a critic would recognise resampled rows by memory. It is a classifier test
+    of two samples: 0.5 means that *this* critic sees no difference, so compare values of one critic and one sample
+    size. Take real data that trained neither generator nor critic.
 
     The default critic is a network of two hidden layers on centred features, scaled (down to a tenth of the
     largest standard deviation, so that a nearly constant pixel stays small), and their squares. It sees what a
-    convolutional network would see, not the grid of grey levels on which real images lie and generated ones do
-    not; trees see little else, and answer 1 whatever the sampler.
+    convolutional network would see. It does not see the grid of grey levels on which real images lie and generated
+    images do not; trees see little else, and answer 1 for every sampler.
 
     Args:
-        outputs: What is judged, `(draw_a, *event)`.
+        outputs: The samples to judge, `(draw_a, *event)`.
         real: Held-out data, `(draw_b, *event)`.
         classifier: An unfitted scikit-learn classifier with `predict_proba` or `decision_function`; it gets the
-            flattened rows as they are (of float64 less their mean, in float32), real as class 1. Copied for every fold.
-        num_folds: How many parts, 2 or more.
+            flattened rows as they are (float64 rows minus their mean, in float32), real as class 1. Copied for every
+            fold.
+        num_folds: Number of folds, 2 or more.
         seed: Of the folds and of the default critic; no global generator is moved.
 
     Returns:
-        The AUC and its standard error, for rows that are independent or equal.
+        The AUC (0.5 if the critic cannot tell outputs from reals, 1 if it always can) and DeLong's standard error given
+        the trained critics, for rows that are independent or equal; equal rows count once.
 
     Raises:
         ValueError: if shapes disagree, an entry is not finite, or there are too few different rows: 50 of each set,
-            20 a fold of one whose rows repeat.
+            20 in each fold of a set whose rows repeat.
         ImportError: without scikit-learn.
 
     References:
@@ -74,20 +63,13 @@ def residual_auc(
         >>> abs(auc.value - 0.9) < 0.05
         True
     """
-    if num_folds < 2:
-        raise ValueError(f"Expected 2 folds or more; got {num_folds}.")
+    count("num_folds", num_folds, minimum=2)
     rows, is_real, identity, fold = pool_rows(outputs, real, num_parts=num_folds, seed=seed)
-    try:
-        from sklearn.base import clone
-    except ImportError as error:
-        error.add_note("pip install pyro-gan[evaluate]")
-        raise
-    if classifier is None:
-        rows, classifier = seen_by_default(rows), default_classifier(seed)
+    rows, unfitted = classifier_for(rows, classifier, seed)
     values, variances = [], []
     for k in range(num_folds):
         held_out = fold == k
-        critic = clone(classifier).fit(rows[~held_out], is_real[~held_out])
+        critic = unfitted().fit(rows[~held_out], is_real[~held_out])
         if hasattr(critic, "predict_proba"):
             score = critic.predict_proba(rows[held_out])[:, 1]
         else:
@@ -95,7 +77,7 @@ def residual_auc(
         value, variance = _delong(score, is_real[held_out] == 1, identity[held_out])
         values.append(value)
         variances.append(variance)
-    return ResidualAUC(sum(values) / num_folds, math.sqrt(sum(variances)) / num_folds)
+    return Estimate(sum(values) / num_folds, math.sqrt(sum(variances)) / num_folds)
 
 
 def _delong(score: np.ndarray, is_real: np.ndarray, identity: np.ndarray) -> tuple[float, float]:
@@ -103,10 +85,8 @@ def _delong(score: np.ndarray, is_real: np.ndarray, identity: np.ndarray) -> tup
     variance, value = 0.0, 0.0
     for label in (True, False):
         own, other = score[is_real == label], np.sort(score[is_real != label])
-        # For each score the share of the other class that it lies on the right side of, ties half.
-        below = (np.searchsorted(other, own, "left") + np.searchsorted(other, own, "right")) / (
-            2 * len(other)
-        )
+        # For each score the share of the other class's scores below it, ties counted half.
+        below = (np.searchsorted(other, own, "left") + np.searchsorted(other, own, "right")) / (2 * len(other))
         value = float(below.mean()) if label else value
         cluster = np.bincount(identity[is_real == label], weights=below - below.mean())
         variance += float((cluster**2).sum()) / len(own) / (len(own) - 1)

@@ -1,51 +1,55 @@
-"""How many different outputs a generator has, judged by collisions among its samples, as birthdays are."""
+"""The number of different outputs of a generator, judged by collisions among its samples."""
 
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from typing import Literal, NamedTuple, final
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from pyro_gan.checks import choice, count, extra, real
 from pyro_gan.evaluate._rows import as_rows
 
 __all__ = ["ClosestPairs", "CollisionTest", "closest_pairs", "collision_sample_size", "collision_test"]
 
 _MIN_ROWS = 10
 _BLOCK = 500
-# How fine the least size is searched for; what is reported is certified, at most this much too small.
+# Relative precision of the search for the least size; the reported size is certified, and too small by this at most.
 _RATIO = 1.01
 
 
+@final
 class CollisionTest(NamedTuple):
-    """What collisions among samples say of the size of a support."""
+    """The size of a support, as collisions among samples show it."""
 
-    #: 1 / (share of pairs that collide): the effective size, that of a uniform law which collides as often. Infinite
-    #: if no pair does.
+    #: The effective size, 1 / (share of pairs that collide): a uniform distribution of this size collides as often.
+    #: Infinite if no pair collides.
     value: float
-    #: Lower end of the interval that covers the effective size with the confidence asked for.
+    #: Lower end of the confidence interval of the effective size.
     low: float
     #: Upper end; infinite if no pair collides.
     high: float
-    #: Pairs that collide.
+    #: Number of pairs that collide.
     num_collisions: int
-    #: Samples of which none collides with another.
+    #: Size of a set of samples of which no two collide.
     num_distinct: int
-    #: Fewer sets than this, each of a diameter up to `threshold`, do not hold `mass` of the law; guaranteed, with the
-    #: same confidence.
+    #: Fewer sets than this, each of a diameter up to `threshold`, do not hold `mass` of the distribution, with the same
+    #: confidence.
     least_size: int
 
 
+@final
 class ClosestPairs(NamedTuple):
-    """The pairs of samples that are nearest to each other, to be looked at."""
+    """The pairs of samples that are nearest to each other."""
 
-    #: Indices of both samples, `(pair, 2)`.
-    pairs: Tensor
-    #: Their Euclidean distances, rising, `(pair,)`.
-    distance: Tensor
+    #: Indices of both samples.
+    pairs: Int[Tensor, "pair 2"]
+    #: Their Euclidean distances, the smallest first.
+    distance: Float[Tensor, " pair"]
 
 
 def collision_test(
@@ -57,33 +61,33 @@ def collision_test(
 ) -> CollisionTest:
     r"""Estimate the size of a generator's support from how often two of its samples coincide.
 
-    Two draws of a law p coincide with probability :math:`\sum_i p_i^2`, which is at least 1 over the size of the
-    support. Its inverse, the effective size, is what n draws show from about its square root on: a uniform law over
-    10 000 outputs shows a collision in every second set of 118.
+    Two draws of a distribution p coincide with probability :math:`\sum_i p_i^2`, which is at least 1 over the size of
+    the support. Its inverse is the effective size. It takes about its square root of draws to show it: a uniform
+    distribution over 10 000 outputs shows a collision in every second set of 118.
 
     Three things follow, and a fourth does not.
 
-    - The **effective size** and its interval: of a Poisson law for few collisions, widened by what triples that share a
-      sample add. It covers what it says in large samples (at 95 per cent we measured .89 and more with 50 samples, .94
-      and more with 200); a rare output of great weight that was not drawn yet is not in it.
+    - The **effective size** and its interval, which is that of a Poisson distribution for few collisions, widened for
+      triples that share a sample. It has its coverage in large samples (for 95 per cent we measured 0.89 and more with
+      50 samples, 0.94 and more with 200). It misses a rare output of great weight that has not been drawn yet.
     - The **support is larger** than the effective size, never smaller.
-    - `least_size`: p is farther than 1 - `mass` in total variation (2 (1 - `mass`) in L1) from every law on fewer
-      outputs. For every p and n: of all laws on so many outputs the uniform one shows the most distinct values. It is
-      sharpest where few samples repeat; many repeats could all be the 1 - `mass` left out, and it becomes 1.
-    - **No upper bound on the support**, nor on that of most of the mass, follows from any number of collisions: half of
-      the mass on one output and the rest spread out collides in every fourth pair. What is certain is that some output
-      has at least probability 1 / `high`. To call the effective size "the support" assumes that p is nearly uniform.
+    - `least_size`: p is farther than 1 - `mass` in total variation (2 (1 - `mass`) in L1) from every distribution on
+      fewer outputs. This holds for every p and n, because the uniform distribution shows the most distinct values. It
+      is sharpest if few samples repeat; many repeats could all lie in the mass left out, and it becomes 1.
+    - **No upper bound on the support**, nor on the support of most of the mass, follows from any number of collisions:
+      if half of the mass lies on one output and the rest is spread out, every fourth pair collides. Certain is that
+      some output has probability 1 / `high` or more. The effective size is the support only if p is nearly uniform.
 
-    Samples of a continuous law never coincide. With a threshold, two collide if no farther apart than it, in pixels or
-    (better) in features; the effective size is then that of a law as crowded, and changes with the threshold. Take the
-    threshold from real data, or look at `closest_pairs` and set it where pairs begin to look the same to you; and put
-    the same figure of held-out real data beside it.
+    Samples of a continuous distribution never coincide. With a threshold, two samples collide if they are no farther
+    apart, in pixels or (better) in features. The effective size then depends on the threshold. Take it from real data,
+    or look at `closest_pairs` and set it where pairs begin to look the same to you; and compare with the same figure of
+    held-out real data.
 
     Args:
-        samples: Independent draws of the generator or features of them, `(draw, *event)`: no resampled rows, no chain.
+        samples: Independent draws of the generator or their features, `(draw, *event)`; not resampled, not a chain.
         threshold: Largest Euclidean distance of a collision; 0 counts equal rows.
-        mass: Share of the law that `least_size` is about, above 0 and up to 1.
-        confidence: Of the interval (both ends together), and of `least_size` on its own.
+        mass: Share of the distribution that `least_size` refers to, above 0 and up to 1.
+        confidence: Of the interval (both ends together), and of `least_size` by itself.
 
     Returns:
         The effective size with its interval, the counts, and the certified least size.
@@ -105,38 +109,32 @@ def collision_test(
         >>> test.low / 2 < 1000 < 2 * test.high, 100 < test.least_size < 1400
         (True, True)
     """
-    if not (0 <= threshold < math.inf and 0 < mass <= 1 and 0 < confidence < 1):
-        raise ValueError(
-            "Expected a threshold of at least 0, a mass in (0, 1] and a confidence in (0, 1); got "
-            f"{threshold}, {mass} and {confidence}."
-        )
+    threshold, mass = real("threshold", threshold, minimum=0), real("mass", mass, above=0, maximum=1)
+    confidence = real("confidence", confidence, above=0, below=1)
     rows = _checked(samples)
-    try:
+    with extra("evaluate"):
         from scipy.stats import gamma
-    except ImportError as error:
-        error.add_note("pip install pyro-gan[evaluate]")
-        raise
     partners, num_distinct = _collisions(rows, threshold)
     num_draws = len(rows)
     num_pairs = num_draws * (num_draws - 1) / 2
-    count = partners.sum() / 2
-    share = count / num_pairs
+    num_collisions = partners.sum() / 2
+    share = num_collisions / num_pairs
     least_size = _least_size(num_draws, num_draws - num_distinct, mass, 1 - confidence)
-    # A count whose variance is `spread` times its mean is worth count / spread collisions of a Poisson law.
+    # A number whose variance is `spread` times its mean is worth number / spread collisions of a Poisson distribution.
     spread = 1 - share
-    if count:
+    if num_collisions:
         shared = (partners * (partners - 1)).sum() - num_draws * (num_draws - 1) * (num_draws - 2) * share**2
-        spread += max(float(shared), 0.0) / count
+        spread += max(float(shared), 0.0) / num_collisions
     fewest = most = share
     if spread > 0:
         tail, unit = (1 - confidence) / 2, spread / num_pairs
-        fewest = gamma.ppf(tail, share / unit) * unit if count else 0.0
+        fewest = gamma.ppf(tail, share / unit) * unit if num_collisions else 0.0
         most = min(gamma.isf(tail, share / unit + 1) * unit, 1.0)
     return CollisionTest(
         value=float(1 / share) if share else math.inf,
         low=float(1 / most),
         high=float(1 / fewest) if fewest else math.inf,
-        num_collisions=int(count),
+        num_collisions=int(num_collisions),
         num_distinct=num_distinct,
         least_size=least_size,
     )
@@ -145,27 +143,27 @@ def collision_test(
 def collision_sample_size(
     support_size: int, distance: float, *, norm: Literal["l1", "l2"] = "l1", error: float = 0.1
 ) -> int:
-    r"""Return with how many samples a count of collisions tells a uniform law from every law that far away.
+    r"""Return how many samples a test by collisions needs to tell a uniform distribution from all that are so far away.
 
-    The uniform law u on k outputs has collision probability 1 / k, any other law p on them
+    The uniform distribution u on k outputs has collision probability 1 / k, any other distribution p on them
     :math:`1 / k + \lVert p - u \rVert_2^2`. Call p uniform if the share of colliding pairs is below
     :math:`1 / k + \gamma / 2`, with :math:`\gamma = \lVert p - u \rVert_2^2` = `distance`\ :sup:`2` for L2. For L1,
-    :math:`\lVert p - u \rVert_1 = \epsilon` makes :math:`\gamma \ge \epsilon^2 / k`. Of this many samples n both errors
-    are at most `error`, by Chebyshev's inequality and
+    :math:`\lVert p - u \rVert_1 = \epsilon` makes :math:`\gamma \ge \epsilon^2 / k`. With n samples both errors are
+    at most `error`, by Chebyshev's inequality and
 
     .. math:: \operatorname{Var}(\text{share}) \le \frac{2 (1/k + \gamma)}{n (n-1)}
         + \frac{4 (n - 2) (\gamma / k + \gamma^{3/2})}{n (n - 1)}.
 
     So n grows no faster than :math:`k^{-1/2} / \text{distance}^2` + 1 / distance in L2 and
-    :math:`k^{1/2} / \text{distance}^2` in L1, which is the best order that any test has. It is enough, not necessary.
-    L2 asks little because it sees little: a uniform law on half of the outputs is at 1 in L1, at :math:`k^{-1/2}` in
-    L2.
+    :math:`k^{1/2} / \text{distance}^2` in L1, the best order of any test. It is enough, not necessary. L2 needs few
+    because it sees little: the distance of a uniform distribution on half of the outputs is 1 in L1, :math:`k^{-1/2}`
+    in L2.
 
     Args:
         support_size: k, 2 or more.
-        distance: What is to be noticed: L1, up to 2 (twice the total variation), or L2, up to 1.
+        distance: The distance to notice: L1, up to 2 (twice the total variation), or L2, up to 1.
         norm: Of the distance.
-        error: Probability of each of both errors, at most.
+        error: Largest probability of each of the two errors.
 
     Returns:
         n.
@@ -182,42 +180,32 @@ def collision_sample_size(
         (34352, 213793)
     """
     largest = {"l1": 2.0, "l2": 1.0}
-    if norm not in largest:
-        raise ValueError(f"Expected norm 'l1' or 'l2'; got {norm!r}.")
-    if support_size < 2 or not 0 < distance <= largest[norm] or not 0 < error < 1:
-        raise ValueError(
-            f"Expected a support of 2 or more, a distance in (0, {largest[norm]:g}] and an error in (0, 1); got "
-            f"{support_size}, {distance} and {error}."
-        )
+    distance = real("distance", distance, above=0, maximum=largest[choice("norm", norm, largest)])
+    count("support_size", support_size, minimum=2)
+    error = real("error", error, above=0, below=1)
     gamma = distance**2 / support_size if norm == "l1" else distance**2
 
     def risk(n: int) -> float:
         linear = 4 * (n - 2) * (gamma / support_size + gamma**1.5)
         return (2 * (1 / support_size + gamma) + linear) / (n * (n - 1)) / (gamma / 2) ** 2
 
-    low, high = 1, 2
-    while risk(high) > error:
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if risk(middle) <= error else (middle, high)
-    return high
+    return _bracket(lambda n: risk(n) <= error)[1]
 
 
 def closest_pairs(samples: Float[Tensor, "draw *event"], *, num_pairs: int = 20) -> ClosestPairs:
     """Find the pairs of samples that are nearest to each other.
 
-    Arora and Zhang's test ends in a look: show these pairs, and say whether they are duplicates.
+    The last step of Arora and Zhang's test is to look at these pairs and say whether they are duplicates.
 
     Args:
         samples: `(draw, *event)`, images or features of them.
-        num_pairs: How many pairs.
+        num_pairs: Number of pairs.
 
     Returns:
         Indices and distances, the nearest first.
 
     Raises:
-        ValueError: if there are fewer than 10 samples, an entry is not finite, or there are not so many pairs.
+        ValueError: if there are fewer than 10 samples, an entry is not finite, or there are fewer pairs.
 
     Example:
         >>> closest_pairs(torch.arange(10.0)[:, None] ** 2, num_pairs=2).pairs
@@ -225,10 +213,7 @@ def closest_pairs(samples: Float[Tensor, "draw *event"], *, num_pairs: int = 20)
                 [1, 2]])
     """
     rows = _checked(samples)
-    if not 1 <= num_pairs <= len(rows) * (len(rows) - 1) // 2:
-        raise ValueError(
-            f"Expected between 1 pair and all of {len(rows)} samples; got num_pairs = {num_pairs}."
-        )
+    count("num_pairs", num_pairs, maximum=len(rows) * (len(rows) - 1) // 2)
     index = torch.zeros(0, 2, dtype=torch.long, device=rows.device)
     distance = torch.zeros(0, dtype=rows.dtype, device=rows.device)
     for start in range(0, len(rows), _BLOCK):
@@ -242,19 +227,16 @@ def closest_pairs(samples: Float[Tensor, "draw *event"], *, num_pairs: int = 20)
 
 
 def _checked(samples: Tensor) -> Float[Tensor, "draw feature"]:
-    rows = as_rows(samples, "samples")
-    if len(rows) < _MIN_ROWS:
-        raise ValueError(f"Expected at least {_MIN_ROWS} samples; got {len(rows)}.")
-    return rows.double()
+    return as_rows(samples, "samples", minimum=_MIN_ROWS).double()
 
 
 def _distances(a: Tensor, b: Tensor) -> Tensor:
-    # Through a product of matrices, equal rows would not be at distance 0.
+    # By a product of matrices, equal rows would not be at distance 0.
     return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def _collisions(rows: Tensor, threshold: float) -> tuple[Int[np.ndarray, " draw"], int]:
-    """Return with how many others each row collides, and how many rows can be picked of which none do."""
+    """Return the number of rows that each row collides with, and how many rows without a collision can be picked."""
     if not threshold:
         _, identity, sizes = torch.unique(rows, dim=0, return_inverse=True, return_counts=True)
         return (sizes[identity] - 1).cpu().numpy(), len(sizes)
@@ -268,7 +250,7 @@ def _collisions(rows: Tensor, threshold: float) -> tuple[Int[np.ndarray, " draw"
 
 
 def _least_size(num_draws: int, num_repeats: int, mass: float, level: float) -> int:
-    """Return a size below which so few repeats have a probability of at most `level`, whatever the law."""
+    """Return a size below which so few repeats have a probability of at most `level`, for every distribution."""
     from scipy.stats import binom
 
     weights = binom.pmf(np.arange(num_draws + 1), num_draws, mass)
@@ -276,34 +258,35 @@ def _least_size(num_draws: int, num_repeats: int, mass: float, level: float) -> 
     def chance(size: int) -> float:
         return float(weights @ _at_most(size, num_draws, num_repeats))
 
-    # Sets that hold the mass can be as few as 1; chance rises with their number.
+    # A single set can hold the mass; chance rises with the number of sets.
+    return 1 if chance(1) > level else _bracket(lambda size: chance(size) > level, ratio=_RATIO)[0] + 1
+
+
+def _bracket(holds: Callable[[int], bool], *, ratio: float = 1.0) -> tuple[int, int]:
+    """Return two sizes, neighbours or as close as the ratio; the condition fails at the first, holds at the second."""
     low, high = 1, 2
-    if chance(low) > level:
-        return low
-    while chance(high) <= level:
+    while not holds(high) and high <= 2**62:
         low, high = high, 2 * high
-        if high > 2**62:
-            break
-    while high - low > 1 and high > _RATIO * low:
+    while high - low > 1 and high > ratio * low:
         middle = (low + high) // 2
-        low, high = (low, middle) if chance(middle) > level else (middle, high)
-    return low + 1
+        low, high = (low, middle) if holds(middle) else (middle, high)
+    return low, high
 
 
 def _at_most(size: int, num_draws: int, num_repeats: int) -> Float[np.ndarray, " draws"]:
-    """Return, for 0 to `num_draws` draws of a uniform law, the probability of at most so many repeats."""
-    law = np.zeros(num_repeats + 2)  # by repeats so far; the last place is of those that have too many
-    law[0] = 1.0
+    """Return, for 0 to `num_draws` draws of a uniform distribution, the probability of at most so many repeats."""
+    p = np.zeros(num_repeats + 2)  # by the number of repeats so far; the last place stands for too many
+    p[0] = 1.0
     result = np.zeros(num_draws + 1)
     result[0] = 1.0
     for k in range(num_draws):
-        # Of k draws at most `size` differ, so fewer repeats than k - size cannot be.
+        # At most `size` of k draws differ, so there are at least k - size repeats.
         fewest, most = max(0, k - size), min(k, num_repeats)
         if fewest > most:
             break
-        moved = law[fewest : most + 1] * ((k - np.arange(fewest, most + 1)) / size)
-        law[fewest : most + 1] -= moved
-        law[fewest + 1 : most + 2] += moved
-        law[-1] = 0.0
-        result[k + 1] = law[fewest:].sum()
+        moved = p[fewest : most + 1] * ((k - np.arange(fewest, most + 1)) / size)
+        p[fewest : most + 1] -= moved
+        p[fewest + 1 : most + 2] += moved
+        p[-1] = 0.0
+        result[k + 1] = p[fewest:].sum()
     return result

@@ -1,56 +1,52 @@
-"""The classifier two-sample test: whether a classifier tells outputs from held-out reals better than chance would."""
+"""The classifier two-sample test: does a classifier tell outputs from held-out reals better than chance?"""
 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, final
 
 import numpy as np
-from jaxtyping import Float
-from torch import Tensor
 
-from pyro_gan.evaluate._rows import default_classifier, pool_rows, seen_by_default
+from pyro_gan.checks import extra
+from pyro_gan.evaluate._rows import classifier_for, pool_rows
+from pyro_gan.evaluate.metric import Metric, Outputs, Real
 
 __all__ = ["C2ST", "c2st"]
 
 
+@final
 class C2ST(NamedTuple):
-    """A held-out accuracy, and what chance says of it."""
+    """A held-out accuracy, its error, and its p-value."""
 
-    #: Mean of the shares of outputs and of reals that are named rightly: .5 if the sets cannot be told apart.
+    #: Mean of the shares of outputs and of reals that are named correctly; 0.5 if the sets cannot be told apart.
     accuracy: float
-    #: Its standard error, given the trained classifier; equal rows count as one fact, not as many.
+    #: Its standard error, given the trained classifier; equal rows count once.
     standard_error: float
-    #: Probability of so high an accuracy or a higher one if both sets have one law.
+    #: Probability of this accuracy or a higher one if both sets have one distribution.
     p_value: float
 
 
-def c2st(
-    outputs: Float[Tensor, "draw_a *event"],
-    real: Float[Tensor, "draw_b *event"],
-    *,
-    classifier: Any = None,
-    seed: int = 0,
-) -> C2ST:
-    """Test whether two sets of samples have one law, by a classifier trained on one half and judged on the other.
+@Metric(figure="accuracy", null=0.5)
+def c2st(outputs: Outputs, real: Real, *, classifier: Any = None, seed: int = 0) -> C2ST:
+    """Test whether two sets have one distribution, by a classifier trained on one half and judged on the other.
 
         accuracy = ( P(outputs named outputs) + P(reals named real) ) / 2
 
-    If both sets have one law, the labels of the held-out half are exchangeable whatever the classifier has learnt, so
-    among the rows that it names real the number of reals is hypergeometric: the p-value is Fisher's, and exact. (The
-    folds of a cross-validation share their training rows, and no such law holds for their mean.) With rows that repeat,
-    as resampling makes them, labels are not exchangeable; equal rows then stay in one half, and the p-value is
-    Student's, with a variance and degrees of freedom that count them as one fact. (Data that repeat by nature, as
-    integers do, make that test see little: add a little noise to both sets.)
+    If both sets have one distribution, the labels of the held-out half are exchangeable for every classifier, so among
+    the rows that it names real the number of reals is hypergeometric: the p-value is Fisher's, and exact. (The folds of
+    a cross-validation share their training rows, and the mean over folds has no such distribution.) If rows repeat, as
+    resampling makes them, labels are not exchangeable. Equal rows then stay in one half, and the p-value is Student's,
+    with a variance and degrees of freedom that count equal rows once. (That test sees little in data that repeat by
+    nature, as integers do: add a little noise to both sets.)
 
-    To measure how large a difference is, `residual_auc` wastes no half: it has the smaller error, and no p-value. A
-    large p-value says that *this* classifier sees nothing in so few rows. Pass independent rows (of a chain one draw,
+    To measure the size of a difference, use `residual_auc`: it uses all rows and has the smaller error, but no p-value.
+    A large p-value says that *this* classifier sees nothing in so few rows. Pass independent rows (one draw of a chain,
     not its history) and real data that trained neither generator nor critic.
 
     Args:
-        outputs: What is judged, `(draw_a, *event)`, or features of it (`extract_features`).
+        outputs: The samples to judge, `(draw_a, *event)`, or features of them (`extract_features`).
         real: Held-out data, `(draw_b, *event)`, made into the same features.
-        classifier: An unfitted scikit-learn classifier; it gets the flattened rows as they are (of float64 less
+        classifier: An unfitted scikit-learn classifier; it gets the flattened rows as they are (float64 rows minus
             their mean, in float32), as many of either class, real as class 1. By default the network of
             `residual_auc`. Copied.
         seed: Of the halves and of the default classifier; no global generator is moved.
@@ -60,7 +56,7 @@ def c2st(
 
     Raises:
         ValueError: if shapes disagree, an entry is not finite, or there are too few different rows: 50 of each set,
-            40 of one whose rows repeat.
+            40 of a set whose rows repeat.
         ImportError: without scikit-learn or SciPy.
 
     References:
@@ -74,23 +70,18 @@ def c2st(
         (True, True)
     """
     rows, is_real, identity, part = pool_rows(outputs, real, num_parts=2, seed=seed)
-    try:
+    with extra("evaluate"):
         import scipy.stats  # noqa: F401  (before a classifier is trained in vain)
-        from sklearn.base import clone
-    except ImportError as error:
-        error.add_note("pip install pyro-gan[evaluate]")
-        raise
-    if classifier is None:
-        rows, classifier = seen_by_default(rows), default_classifier(seed)
+    rows, unfitted = classifier_for(rows, classifier, seed)
     training = _balanced(is_real, part == 0, seed)
-    critic = clone(classifier).fit(rows[training], is_real[training])
+    critic = unfitted().fit(rows[training], is_real[training])
     held_out = part == 1
     named_real = np.asarray(critic.predict(rows[held_out])) == 1
     return _judge(named_real, is_real[held_out] == 1, identity[held_out])
 
 
 def _balanced(is_real: np.ndarray, allowed: np.ndarray, seed: int) -> np.ndarray:
-    """Return rows of the training half, as many of each class: else to name the larger always would look wise."""
+    """Return rows of the training half, as many of each class; otherwise naming the larger class would always win."""
     rng = np.random.default_rng(seed)
     classes = [rng.permutation(np.flatnonzero(allowed & (is_real == label))) for label in (0, 1)]
     return np.concatenate([rows[: min(map(len, classes))] for rows in classes])
@@ -106,7 +97,7 @@ def _judge(named_real: np.ndarray, is_real: np.ndarray, identity: np.ndarray) ->
     if np.bincount(identity).max() == 1:
         p_value = hypergeom.sf(hits.sum() - 1, len(is_real), len(hits), named_real.sum())
     else:
-        # Under the null both classes are named real equally often, and equal rows alike.
+        # Under the null hypothesis both classes are named real equally often, and equal rows get one name.
         num_real, num_outputs = map(_num_clusters, groups)
         rate = (num_real * hits.mean() + num_outputs * false_alarms.mean()) / (num_real + num_outputs)
         error = math.sqrt(rate * (1 - rate) * (1 / num_real + 1 / num_outputs)) / 2
@@ -122,6 +113,6 @@ def _variance(named_real: np.ndarray, identity: np.ndarray, rate: float) -> floa
 
 
 def _num_clusters(identity: np.ndarray) -> float:
-    """Return how many clusters of equal size would have these clusters' variance."""
+    """Return the number of clusters of equal size that would have the variance of these clusters."""
     size = np.bincount(identity).astype(float)
     return float(size.sum() ** 2 / (size**2).sum())

@@ -1,5 +1,6 @@
-"""The latent posterior of a GAN as a Pyro model and as a batched potential."""
+"""A generator and the prior of its latents as a Pyro model, alone or weighted by a log ratio."""
 
 from pyro_gan.latent.posterior import LatentPosterior
+from pyro_gan.latent.prior import LatentPrior
 
-__all__ = ["LatentPosterior"]
+__all__ = ["LatentPosterior", "LatentPrior"]

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import warnings
-from typing import Any
+from typing import final
 
 import pyro
 import pyro.distributions as dist
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributions import biject_to, constraints
 
-from pyro_gan._networks import by_chunk, check_eval, frozen_twin, unchecked
+from pyro_gan._networks import by_chunk, check_eval, critic_scores, frozen_twin
 from pyro_gan._random import rng_fork
 from pyro_gan._typing import BoundedRatio, Critic, Generator, Params, left_shape
+from pyro_gan.checks import count, function, real
 from pyro_gan.importance import WeightTail, weight_tail
-from pyro_gan.latent.probe import ContextError, check_prior, probe
+from pyro_gan.latent.prior import LatentPrior, expanded
+from pyro_gan.latent.probe import ContextError, probe
 
 __all__ = ["LatentPosterior"]
 
-# `check` warns beyond these. With fewer effective draws, or one draw this heavy in 1e5, the weights say more about
-# the tail of the critic than about the data. .7 is where Pareto-smoothed importance sampling stops being reliable.
+# `diagnose` warns beyond these limits. With a smaller ESS, or a larger weight among 1e5 draws, the weights depend more
+# on the critic's tail than on the data. Above .7 Pareto-smoothed importance sampling is no longer reliable.
 MIN_ESS_FRACTION, MAX_WEIGHT_SHARE, MAX_PARETO_K = 0.01, 0.001, 0.7
 
 
+@final
 class LatentPosterior(nn.Module):
     r"""A trained generator, a log density ratio and a prior as one target for inference.
 
@@ -37,21 +38,21 @@ class LatentPosterior(nn.Module):
     so the potential energy is :math:`-\log p_0(z) + \log(1/D(G(z)) - 1)` at :math:`T = 1`. No Jacobian of
     :math:`G` appears: the ratio at :math:`G(z)` is a function of :math:`z`, and :math:`p_0` already carries the
     push-forward. If :math:`r` is the ratio of the data's density to the generator's, :math:`G(z)` under this
-    density is distributed as the data, as far as the generator reaches them.
+    density is distributed as the data, where the generator reaches them.
 
-    Calling it is a Pyro model: a latent site, a factor, and the generated data returned. It works alone
-    (`pyro.infer.NUTS(gan)`, `VectorizedMCMC(MALA(gan), ...)`) and inside a user's model, in plates and with
-    vectorised particles. Both networks are held as frozen twins: they share the weights of the user's modules,
-    stay in evaluation mode and take no gradient, so inference neither trains the originals nor switches their mode.
-    `pyro.infer.Predictive(gan, num_samples=n)` without posterior samples draws from the prior, hence from the
-    generator alone.
+    Calling it is a Pyro model: it samples the latent, adds the log ratio as a factor, and returns the generated data.
+    It works alone (`pyro.infer.NUTS(gan)`, `VectorizedMCMC(MALA(gan), ...)`) and inside a user's model, in plates and
+    with vectorised particles. Both networks are held as frozen twins: they share the weights of the user's modules,
+    stay in evaluation mode and take no gradient. So inference neither trains the originals nor switches their mode.
+    `pyro.infer.Predictive(gan, num_samples=n)` without posterior samples draws from the prior, that is from the
+    generator alone. `LatentPrior` is the same without a log ratio.
 
     Args:
         generator: `z: (batch, *latent) -> x: (batch, *event)`, row by row, without noise of its own.
         log_ratio: `x: (batch, *event) -> (batch,)`, the log of data density over generator density in nats:
             `LogRatio`, the result of `calibrate` or `fit_log_ratio`, or any callable.
         prior: The latents' distribution, with an empty batch shape and at least one event dimension.
-        temperature: `T`; above 1 flattens the ratio, at infinity the generator alone would remain.
+        temperature: `T`. Above 1 it flattens the ratio; at infinity the generator alone would remain.
         site: Name of the latent site.
         chunk_size: Rows per pass through the networks; if None 500 on a CPU, 10 000 elsewhere.
 
@@ -72,6 +73,8 @@ class LatentPosterior(nn.Module):
         torch.Size([5])
     """
 
+    latents: LatentPrior
+
     def __init__(
         self,
         generator: Generator,
@@ -83,31 +86,16 @@ class LatentPosterior(nn.Module):
         chunk_size: int | None = None,
     ) -> None:
         super().__init__()
-        if not (temperature > 0 and math.isfinite(temperature)):
-            raise ValueError(
-                f"Expected a positive, finite temperature; got {temperature}. 1 leaves the ratio as it is, more "
-                "flattens it."
-            )
-        if chunk_size is not None and chunk_size < 1:
-            raise ValueError(f"Expected chunk_size of at least 1, or None; got {chunk_size}.")
-        check_prior(prior)
-        check_eval(generator, "generator")
-        check_eval(log_ratio, "log_ratio")
-        self.generator = frozen_twin(generator)
+        cure = "1 leaves the ratio as it is, more flattens it."
+        self.temperature = real("temperature", temperature, above=0, cure=cure)
+        check_eval(function("log_ratio", log_ratio), "log_ratio")
+        latents = LatentPrior(generator, prior, site=site, chunk_size=chunk_size)
+        self.generator = latents.generator
         self.log_ratio = frozen_twin(log_ratio)
-        self.prior = prior
-        self.temperature = temperature
-        self.site = site
-        self.chunk_size = chunk_size
-        support: Any = prior.support
-        assert support is not None  # `check_prior` has seen to it
-        # A mixture's support is that of its components, which torch will not transform under the mixture's name; older
-        # versions of torch have no such name.
-        if type(support).__name__ == "MixtureSameFamilyConstraint":
-            support = support.base_constraint
-        self._constrain = biject_to(support)
-        self._is_real = _is_real(support)
-        self.transforms = {site: self._constrain.inv}
+        # Not a submodule: the state holds the generator once, under its own name.
+        object.__setattr__(self, "latents", latents)
+        self.prior, self.site = prior, site
+        self.chunk_size, self.transforms = latents.chunk_size, latents.transforms
         # torch.nn.Module starts in training mode; ours never is.
         super().train(False)
         # A conditional network cannot be tried before its context is known: every setup tries it.
@@ -116,7 +104,7 @@ class LatentPosterior(nn.Module):
 
     @property
     def log_weight_bound(self) -> float | None:
-        """Nats that no log weight exceeds: the log ratio's `upper_bound`, tempered; None if it has none."""
+        """Upper bound of the log weights, nats: the log ratio's `upper_bound` over the temperature; None if unknown."""
         bound = self.log_ratio.upper_bound if isinstance(self.log_ratio, BoundedRatio) else None
         return None if bound is None else float(bound) / self.temperature
 
@@ -128,19 +116,21 @@ class LatentPosterior(nn.Module):
         """Run the Pyro model: sample the latent, weigh it by the ratio, return the generated data.
 
         Args:
-            **context: What a conditional generator and critic take beside latents and data; one value for all
+            **context: Keywords that a conditional generator and critic take beside latents and data; one value for all
                 rows, without a batch dimension.
 
         Returns:
-            Generated data, `(*batch, *event)`, for the batch shape that plates and particles give the site.
+            Generated data, `(*batch, *event)`; plates and particles give the batch shape.
         """
-        batch, rows = self._flatten(pyro.sample(self.site, self.prior))
-        x = by_chunk(lambda part: self._generate(part, context), rows, self.chunk_size)
-        log_ratio = by_chunk(lambda part: self._score(part, context), x, self.chunk_size)
-        # Two GANs in one model need two names; the lone one keeps the plain name.
+        z = pyro.sample(self.site, self.prior)
+        x = self.latents.evaluate(z, **context)
+        batch = left_shape(z, len(self.prior.event_shape))
+        rows = x.reshape(-1, *x.shape[len(batch) :])
+        log_ratio = by_chunk(lambda part: self._score(part, context), rows, self.chunk_size)
+        # Two GANs in one model need two names; a single one keeps the plain name.
         name = "log_ratio" if self.site == "z" else f"{self.site}_log_ratio"
         pyro.factor(name, log_ratio.reshape(batch) / self.temperature)
-        return x.reshape(batch + x.shape[1:])
+        return x
 
     def potential_fn(self, params: Params, **context: Tensor) -> Tensor:
         """Return the potential energy of unconstrained latents, `-log p0 - log r(G(z)) / T` in nats.
@@ -156,28 +146,16 @@ class LatentPosterior(nn.Module):
 
     def log_prior(self, params: Params) -> Tensor:
         """Return the prior's log density in unconstrained space, `(*batch,)`."""
-        unconstrained = self._value(params)
-        # A trajectory that overflows is a kernel's to reject, not an error of the prior's.
-        prior = unchecked(self.prior)
-        if self._is_real:
-            return prior.log_prob(unconstrained)
-        z = self._constrain(unconstrained)
-        jacobian = self._constrain.log_abs_det_jacobian(unconstrained, z)
-        log_prob = prior.log_prob(z)
-        return log_prob + jacobian.reshape(*log_prob.shape, -1).sum(-1)
+        return self.latents.log_prior(params)
 
     def log_weight(self, params: Params, **context: Tensor) -> Tensor:
         """Return `log r(G(z)) / T` of unconstrained latents, `(*batch,)`."""
-        unconstrained = self._value(params)
-        z = unconstrained if self._is_real else self._constrain(unconstrained)
-        return self._log_ratio(z, context) / self.temperature
+        return self._log_weight(self.latents.constrained(params), context)
 
     def sample_prior(self, num_draws: int) -> dict[str, Tensor]:
         """Draw unconstrained latents from the prior, `{site: (num_draws, *latent)}`."""
-        z = self.prior.sample((num_draws,))
-        return {self.site: z if self._is_real else self._constrain.inv(z)}
+        return self.latents.sample_prior(num_draws)
 
-    @torch.no_grad()
     def decode(self, z: Float[Tensor, "*shape"], **context: Tensor) -> Tensor:
         """Generate data from latents, in chunks and without gradient.
 
@@ -188,12 +166,10 @@ class LatentPosterior(nn.Module):
         Returns:
             `(*batch, *event)`.
         """
-        batch, rows = self._flatten(z)
-        x = by_chunk(lambda part: self._generate(part, context), rows, self.chunk_size)
-        return x.reshape(batch + x.shape[1:])
+        return self.latents.decode(z, **context)
 
-    def check(self, num_draws: int = 100_000, **context: Tensor) -> WeightTail:
-        """Diagnose the target before anyone samples it: how far is it from the generator, and who carries it?
+    def diagnose(self, num_draws: int = 100_000, **context: Tensor) -> WeightTail:
+        """Diagnose the target before sampling: how far is it from the generator, and do a few draws carry it?
 
         Args:
             num_draws: Prior draws to score. The limits below are meant for 1e5 and more.
@@ -204,27 +180,19 @@ class LatentPosterior(nn.Module):
 
         Warns:
             UserWarning: if the effective sample size is under 1 % of the draws, one draw carries over .1 % of the
-                weight, or Pareto k is above .7.
+                weight, or Pareto k is above .7; also if a figure is NaN.
         """
-        if num_draws < 100:
-            raise ValueError(f"Expected num_draws of at least 100 to judge a tail; got {num_draws}.")
+        num_draws = count("num_draws", num_draws, minimum=100, cure="A tail takes that many to judge.")
         with rng_fork(), torch.no_grad():
-            tail = weight_tail(self._log_ratio(self.prior.sample((num_draws,)), context) / self.temperature)
-        complaints = [
-            text
-            for wrong, text in (
-                (
-                    tail.ess_fraction < MIN_ESS_FRACTION,
-                    f"ESS fraction {tail.ess_fraction:.2g} < {MIN_ESS_FRACTION}",
-                ),
-                (
-                    tail.largest_weight_share > MAX_WEIGHT_SHARE,
-                    f"one draw carries {tail.largest_weight_share:.2g} of the weight > {MAX_WEIGHT_SHARE}",
-                ),
-                (tail.pareto_k > MAX_PARETO_K, f"Pareto k {tail.pareto_k:.2f} > {MAX_PARETO_K}"),
-            )
-            if wrong
-        ]
+            tail = weight_tail(self._log_weight(self.prior.sample((num_draws,)), context))
+        ess, share, k = tail.ess_fraction, tail.largest_weight_share, tail.pareto_k
+        # Each says what must hold, so that NaN fails.
+        limits = {
+            f"ESS fraction {ess:.2g} < {MIN_ESS_FRACTION}": ess >= MIN_ESS_FRACTION,
+            f"one draw carries {share:.2g} of the weight > {MAX_WEIGHT_SHARE}": share <= MAX_WEIGHT_SHARE,
+            f"Pareto k {k:.2f} > {MAX_PARETO_K}": k <= MAX_PARETO_K,
+        }
+        complaints = [text for text, holds in limits.items() if not holds]
         if complaints:
             warnings.warn(
                 f"The log ratio has a heavy tail on this generator ({'; '.join(complaints)}; {num_draws} draws): "
@@ -241,58 +209,13 @@ class LatentPosterior(nn.Module):
         check_eval(self.log_ratio, "log_ratio")
 
         def run(rows: Tensor) -> tuple[Tensor, Tensor]:
-            x = self._generate(rows, context)
+            x = self.latents.generate(rows, **context)
             return x, self._score(x, context)
 
         probe(self.generator, self.prior, run)
 
-    def _value(self, params: Params) -> Tensor:
-        if set(params) != {self.site}:
-            raise ValueError(f"Expected one site, {self.site!r}; got {sorted(params)}.")
-        return params[self.site]
-
-    def _flatten(self, z: Tensor) -> tuple[torch.Size, Tensor]:
-        event = self.prior.event_shape
-        if z.dim() < len(event) or z.shape[z.dim() - len(event) :] != event:
-            raise ValueError(
-                f"Expected latents of shape (*batch, {', '.join(map(str, event))}); got {tuple(z.shape)}."
-            )
-        return left_shape(z, len(event)), z.reshape(-1, *event)
-
-    def _generate(self, rows: Tensor, context: dict[str, Tensor]) -> Tensor:
-        x = self.generator(rows, **_expand(context, len(rows)))
-        if len(x) != len(rows):
-            raise ValueError(
-                f"Expected the generator to give {len(rows)} rows for {len(rows)} latents; got {len(x)} "
-                f"(shapes {tuple(rows.shape)} -> {tuple(x.shape)})."
-            )
-        return x
-
     def _score(self, x: Tensor, context: dict[str, Tensor]) -> Tensor:
-        log_ratio = self.log_ratio(x, **_expand(context, len(x)))
-        if log_ratio.shape != x.shape[:1]:
-            raise ValueError(
-                f"Expected the log ratio to give shape {tuple(x.shape[:1])} for {len(x)} rows; "
-                f"got {tuple(log_ratio.shape)}. LogRatio(critic, objective) brings a critic's output into shape."
-            )
-        return log_ratio
+        return critic_scores(self.log_ratio, x, **expanded(context, len(x)))
 
-    def _log_ratio(self, z: Tensor, context: dict[str, Tensor]) -> Tensor:
-        """Return log ratios `(*batch,)`; all left dimensions become one batch for the networks."""
-        batch, rows = self._flatten(z)
-        return by_chunk(
-            lambda part: self._score(self._generate(part, context), context), rows, self.chunk_size
-        ).reshape(batch)
-
-
-def _expand(context: dict[str, Tensor], num_rows: int) -> dict[str, Tensor]:
-    return {
-        name: value.expand(num_rows, *value.shape) if isinstance(value, Tensor) else value
-        for name, value in context.items()
-    }
-
-
-def _is_real(support: constraints.Constraint) -> bool:
-    while isinstance(support, constraints.independent):
-        support = support.base_constraint
-    return support is constraints.real
+    def _log_weight(self, z: Tensor, context: dict[str, Tensor]) -> Tensor:
+        return self.latents.evaluate(z, lambda x: self._score(x, context), **context) / self.temperature

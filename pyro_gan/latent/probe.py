@@ -1,27 +1,30 @@
-"""What makes a prior and a pair of networks unfit to define a target, found by trying a few rows."""
+"""Finds what makes a prior and its networks unfit to define a target, by trying a few rows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, final
 
 import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor, nn
+from torch.distributions import constraints
 
 from pyro_gan._random import rng_fork
+from pyro_gan.checks import shown
 
 __all__ = ["ContextError", "check_prior", "probe"]
 
 
+@final
 class ContextError(ValueError):
     """A network was called without a keyword that it needs, or with one that it does not take."""
 
 
-def check_prior(prior: Any) -> None:
-    """Raise unless the prior is one distribution over one vector-like event."""
+def check_prior(prior: Any) -> constraints.Constraint:
+    """Return the support of a prior, or raise unless it is one distribution over one continuous event."""
     if not isinstance(prior, TorchDistributionMixin):
-        raise ValueError(f"Expected prior to be a distribution of pyro.distributions; got {prior!r}.")
+        raise ValueError(f"Expected prior to be a distribution of pyro.distributions; got {shown(prior)}.")
     if prior.batch_shape or not prior.event_shape:
         raise ValueError(
             f"Expected a prior with batch_shape () and a vector event; got batch_shape {tuple(prior.batch_shape)} and "
@@ -29,23 +32,25 @@ def check_prior(prior: Any) -> None:
             "dist.Normal(0., 1.).expand([dim]).to_event(1)."
         )
     if prior.support is None or prior.support.is_discrete:
-        raise ValueError(
-            f"Expected a prior over continuous latents; got the support {prior.support} of {prior}."
-        )
+        raise ValueError(f"Expected a prior over continuous latents; got the support {prior.support}.")
+    # torch cannot transform a mixture's support under its own name, only that of the components. Older versions of
+    # torch do not have the name.
+    if type(prior.support).__name__ == "MixtureSameFamilyConstraint":
+        return prior.support.base_constraint
+    return prior.support
 
 
-def probe(
-    generator: Any, prior: torch.distributions.Distribution, run: Callable[[Tensor], tuple[Tensor, Tensor]]
-) -> None:
+def probe(generator: Any, prior: torch.distributions.Distribution, run: Callable[[Tensor], tuple[Tensor, ...]]) -> None:
     """Raise unless `run` is a deterministic, row-by-row function of prior draws.
 
     Args:
-        generator: For its parameters' dtype and device.
-        prior: Draws come from it; torch's generators are left as they were.
-        run: Latents `(batch, *latent)` to data `(batch, *event)` and log ratios `(batch,)`.
+        generator: The generator, for the dtype and the device of its parameters.
+        prior: The distribution of the draws; torch's generators are left as they were.
+        run: Latents `(row, *latent)` to the generated data `(row, *event)`, and to log ratios `(row,)` if there is a
+            critic.
 
     Raises:
-        ValueError: if shapes, dtypes or devices disagree, the networks draw noise or couple rows, or all scores are
+        ValueError: if shapes, dtypes or devices disagree, the networks draw noise or couple rows, or all values are
             NaN.
     """
     with rng_fork(), torch.no_grad():
@@ -53,40 +58,39 @@ def probe(
         _check_parameters(generator, z)
         state = _rng_state(z)
         try:
-            x, scores = run(z)
+            outputs = run(z)
         except (TypeError, KeyError) as error:
             raise ContextError(
-                f"The generator or the critic was called with other keywords than it takes: {error}. Give a "
-                "conditional network its context by keyword, run(label=...); both networks get it, so wrap one that "
-                "takes none: lambda x, label: critic(x)."
+                f"Expected keywords that the generator and the critic take; got the error: {error}. Give a conditional "
+                "network its context by keyword, run(label=...). Both networks get it, so wrap one that takes none: "
+                "lambda x, label: critic(x)."
             ) from error
         except (RuntimeError, IndexError) as error:
             raise ValueError(
-                f"The generator and the log ratio cannot be run on latents of shape {tuple(z.shape)}, a batch of "
-                f"{len(z)} draws of the prior: {error}. Give the prior the generator's latent shape, and the log "
-                "ratio a critic that takes the generator's output."
+                f"Expected networks that run on latents of shape {tuple(z.shape)}, a batch of prior draws; got the "
+                f"error: {error}. Give the prior the generator's latent shape, and the log ratio a critic that takes "
+                "the generator's output."
             ) from error
-        again_x, again = run(z)
-        if not torch.equal(state, _rng_state(z)) or not _same(x, again_x) or not _same(scores, again):
+        again = run(z)
+        if not torch.equal(state, _rng_state(z)) or not all(map(_same, outputs, again)):
             raise ValueError(
-                "The generator or the critic draws noise of its own: the same latent has no one score. Make the noise "
-                "part of the latent (a longer z), or fix it."
+                "Expected networks without noise of their own; got one that draws noise. A latent then has no fixed "
+                "value: make the noise part of the latent (a longer z), or fix it."
             )
-        if torch.isnan(scores).all():
+        value, name = outputs[-1], "log ratio" if len(outputs) > 1 else "generated data"
+        if torch.isnan(value).all():
+            raise ValueError(f"The {name} is NaN for all of {len(z)} prior draws. Look at generator(z) first.")
+        if len(outputs) > 1 and value.dtype != z.dtype:
             raise ValueError(
-                f"The log ratio is NaN for all of {len(z)} prior draws. Look at log_ratio(generator(z)) first."
-            )
-        if scores.dtype != z.dtype:
-            raise ValueError(
-                f"Expected log ratios of the latents' dtype {z.dtype}; got {scores.dtype}. "
+                f"Expected log ratios of the latents' dtype {z.dtype}; got {value.dtype}. "
                 "Build prior, generator and critic in one dtype."
             )
         # Batch statistics other than BatchNorm's (minibatch discrimination, say) show when the neighbours change.
-        if not _same(torch.cat([run(z[:3])[1], run(z[3:])[1]]), scores):
+        if not _same(torch.cat([run(z[:3])[-1], run(z[3:])[-1]]), value):
             raise ValueError(
-                "A latent's score changes with the other rows of its batch: the networks compute batch statistics "
-                "(minibatch discrimination?), so chains would not be independent. Replace that layer by one that "
-                "works row by row."
+                f"Expected the {name} of a latent not to depend on the other rows of its batch; it does. The networks "
+                "compute batch statistics (minibatch discrimination?), so chains would not be independent: replace "
+                "that layer by one that works row by row."
             )
 
 
@@ -107,5 +111,5 @@ def _rng_state(like: Tensor) -> Tensor:
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
-    # Kernels for other batch sizes add in another order; statistics of the batch move scores far more than that.
+    # Other batch sizes add in another order; statistics of the batch change scores far more than that.
     return torch.allclose(a, b, rtol=1e-3, atol=1e-3, equal_nan=True)

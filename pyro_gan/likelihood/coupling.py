@@ -1,4 +1,4 @@
-"""The optimal transport coupling of an entropic GAN, known by the potential of its generated side."""
+"""The optimal transport coupling of an entropic GAN, given by a potential on generated data."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ from torch import Tensor, nn
 
 from pyro_gan._networks import check_eval, critic_scores, frozen_twin
 from pyro_gan._typing import Critic
+from pyro_gan.checks import function, tensor
 
 __all__ = ["Coupling"]
 
 
 @final
 class Coupling(nn.Module):
-    r"""The optimal transport coupling as a guide, known by the potential of the generated side.
+    r"""The optimal transport coupling as a guide, given by a potential on generated data.
 
     .. math:: Q(z \mid y) \propto p_0(z)\, e^{-(\ell(y, G(z)) + D_2(G(z))) / \lambda}
 
-    It can be weighed, not drawn from: only by reweighing draws of the prior.
+    It cannot be drawn from; estimators weigh draws of the prior instead.
 
     Args:
         potential: D2, generated data `(batch, *event)` to one number a row; for instance the critic of
             `EntropicTransport`, through its `potential`. It is held as a frozen twin.
 
     Raises:
-        ValueError: if it is no callable, or a network in training mode.
+        ValueError: if the potential is not a callable, or is a network in training mode.
 
     Example:
         >>> import torch
@@ -37,9 +38,7 @@ class Coupling(nn.Module):
 
     def __init__(self, potential: Critic) -> None:
         super().__init__()
-        if not callable(potential):
-            raise ValueError(f"Expected the potential to be a callable on data; got {potential!r}.")
-        check_eval(potential, "potential")
+        check_eval(function("potential", potential), "potential")
         self.potential = frozen_twin(potential)
         super().train(False)
 
@@ -49,4 +48,4 @@ class Coupling(nn.Module):
 
     def forward(self, x: Float[Tensor, "row *event"]) -> Float[Tensor, " row"]:
         """Return D2 of generated data."""
-        return critic_scores(self.potential, x)
+        return critic_scores(self.potential, tensor("generated data", x))

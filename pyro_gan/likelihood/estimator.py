@@ -1,12 +1,11 @@
-"""What an estimate of a log likelihood says about itself, and what its estimators have in common."""
+"""What an estimate of a log likelihood holds, the model it is of, and the base class of the estimators."""
 
 from __future__ import annotations
 
-import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, final, runtime_checkable
 
 import pyro.distributions as dist
 import torch
@@ -15,11 +14,15 @@ from torch import Tensor
 from torch.distributions.transforms import Transform
 
 from pyro_gan._typing import Params
+from pyro_gan.checks import shown
+from pyro_gan.importance import log_mean_weight
 
 __all__ = [
+    "Bound",
     "Estimator",
     "LatentLikelihood",
     "LikelihoodEstimate",
+    "check_model",
     "data_blocks",
     "from_log_weights",
     "joined",
@@ -28,23 +31,25 @@ __all__ = [
 
 Bound = Literal["lower", "upper"] | None
 
-#: Log weights held at a time, data times particles.
+#: Log weights held at a time, data points times particles.
 MAX_WEIGHTS = 1_000_000
-#: Effective particles below which a value rests on too few, where there are four times as many at least.
+#: An estimator warns below this many effective particles, or below a quarter of its particles if that is less.
 MIN_ESS = 10.0
 
 
+@final
 class LikelihoodEstimate(NamedTuple):
     """Estimated log likelihoods of data, each with its error.
 
     Attributes:
         value: Nats, all constants included.
         standard_error: Of the value, by the delta method from the spread of the weights; NaN with one particle. It
-            knows nothing of regions that no particle has seen: where the ESS is small, so is what it can tell.
-        ess: Effective particles, between 1 and their number.
-        is_bound: "lower": the value's expectation is at most the exact log likelihood, and it exceeds that by t nats
-            with probability exp(-t) at most, but for a plain average (`Surrogate` of an explicit guide), whose
-            excess its standard error tells. "upper" is the mirror image. None: no bound of either kind.
+            does not see regions without a particle: where the ESS is small, the error is underestimated too.
+        ess: Effective particles, between 1 and their number; 0 if no particle has any weight.
+        is_bound: "lower": the value's expectation is at most the exact log likelihood, and the value exceeds that by t
+            nats with probability exp(-t) at most. The exception is a plain average (`Surrogate` of an explicit guide);
+            it may exceed the exact value by as much as its standard error says. "upper" is the mirror image. None: no
+            bound of either kind.
     """
 
     value: Float[Tensor, " datum"]
@@ -53,6 +58,7 @@ class LikelihoodEstimate(NamedTuple):
     is_bound: Bound
 
 
+@runtime_checkable
 class LatentLikelihood(Protocol):
     """A latent variable model as the estimators see it; `EntropicModel` is one."""
 
@@ -62,10 +68,6 @@ class LatentLikelihood(Protocol):
     chunk_size: int | None
     transforms: dict[str, Transform]
     site: str
-
-    @property
-    def log_constant(self) -> float:
-        """The log of the constant in `f(y | z)`, nats."""
 
     def decode(self, z: Tensor) -> Tensor:
         """Return the generated data of latents."""
@@ -86,16 +88,22 @@ class LatentLikelihood(Protocol):
         """Return the prior's log density in unconstrained space."""
 
     def log_weight(self, params: Params, *, y: Tensor) -> Tensor:
-        """Return `log f(y | z)` of unconstrained latents and a datum for each."""
+        """Return `log f(y | z)` of unconstrained latents, with one data point for each."""
 
     def sample_prior(self, num_draws: int) -> dict[str, Tensor]:
         """Draw unconstrained latents from the prior."""
 
 
 class Estimator(ABC):
-    """A way to estimate `log f(y)`, the log of an integral over latents."""
+    """A way to estimate `log f(y)`, the log of an integral over latents; a subclass writes `estimate`.
 
-    #: Whether `log_prob` exists: the value is a differentiable function of y once its base draws are fixed.
+    Attributes:
+        num_particles: Particles that weigh a data point.
+        is_differentiable: Whether `log_prob` exists: the value is a differentiable function of y once its base draws
+            are fixed.
+    """
+
+    num_particles: int
     is_differentiable: bool = False
 
     def __call__(self, model: LatentLikelihood, y: Float[Tensor, "datum *event"]) -> LikelihoodEstimate:
@@ -103,7 +111,7 @@ class Estimator(ABC):
 
         Args:
             model: `EntropicGAN(...).model()`, or another with that interface.
-            y: Data; one datum without its first dimension counts as a batch of one.
+            y: Data; one data point without its first dimension counts as a batch of one.
 
         Returns:
             Value, standard error, ESS and kind of bound.
@@ -114,44 +122,57 @@ class Estimator(ABC):
         Warns:
             UserWarning: where the effective number of particles is small.
         """
-        y = model.check_data(y)
-        rows = y if y.dim() > len(model.event_shape) else y[None]
         with torch.no_grad():
-            estimate = self._estimate(model, rows)
-        self._warn(estimate)
+            estimate = self.estimate(model, _rows(model, y), shared=False)
+        least = min(MIN_ESS, self.num_particles / 4)
+        num_low = int((~(estimate.ess >= least)).sum())
+        if num_low:
+            warnings.warn(
+                f"{self!r}: {num_low} of {len(estimate.ess)} data points have an effective sample size under "
+                f"{least:.3g} of {self.num_particles} particles, the smallest {float(estimate.ess.min()):.2g}. These "
+                "values rest on few particles: they are usually too low, and their standard errors too small. Take a "
+                "proposal nearer to the posterior (a trained encoder, Laplace) or AnnealedImportance.",
+                stacklevel=2,
+            )
         return estimate
 
     @abstractmethod
-    def _estimate(self, model: LatentLikelihood, y: Tensor) -> LikelihoodEstimate:
-        """Estimate without gradient; `y` is `(datum, *event)`, checked."""
+    def estimate(
+        self, model: LatentLikelihood, y: Float[Tensor, "datum *event"], *, shared: bool
+    ) -> LikelihoodEstimate:
+        """Return the estimate of checked data; callers use the estimator itself, which checks and warns.
+
+        Args:
+            model: The model.
+            y: Data, `(datum, *event)`.
+            shared: Whether all data points use the same base draws, so that the value of one does not depend on the
+                others. An estimator that is not differentiable may ignore it.
+        """
 
     def log_prob(self, model: LatentLikelihood, y: Float[Tensor, "datum *event"]) -> Float[Tensor, " datum"]:
-        """Return the value alone, differentiable in y; base draws come from torch's generator and serve all data.
+        """Return the value alone, differentiable in y; all data share base draws from torch's generator.
 
         Raises:
-            ValueError: if this estimator's value is no differentiable function of y.
+            ValueError: if the value of this estimator is not a differentiable function of y.
         """
-        raise ValueError(
-            f"{self!r} is no differentiable function of y: it accepts, rejects or optimises on the way. Take "
-            "ImportanceWeighted or Surrogate for log_prob, and this one for estimate(y, ...)."
-        )
-
-    @property
-    @abstractmethod
-    def num_particles(self) -> int:
-        """Particles that weigh a datum."""
-
-    def _warn(self, estimate: LikelihoodEstimate) -> None:
-        least = min(MIN_ESS, self.num_particles / 4)
-        num_low = int((estimate.ess < least).sum())
-        if num_low:
-            warnings.warn(
-                f"{self!r}: {num_low} of {len(estimate.ess)} data have an effective sample size under {least:.3g} of "
-                f"{self.num_particles} particles, the smallest {float(estimate.ess.min()):.2g}: these values rest on "
-                "few particles, are too low as a rule, and their standard errors are too small. Take a proposal "
-                "nearer to the posterior (a trained encoder, Laplace) or AnnealedImportance.",
-                stacklevel=3,
+        if not self.is_differentiable:
+            raise ValueError(
+                f"{self!r} is not a differentiable function of y: it accepts, rejects or optimises on the way. Take "
+                "ImportanceWeighted or Surrogate for log_prob, and this one for estimate(y, ...)."
             )
+        return self.estimate(model, _rows(model, y), shared=True).value
+
+
+def check_model(model: Any) -> LatentLikelihood:
+    """Return a model that estimators can use, or raise."""
+    if not isinstance(model, LatentLikelihood):
+        raise ValueError(f"Expected a model such as EntropicGAN(...).model(); got {shown(model)}.")
+    return model
+
+
+def _rows(model: LatentLikelihood, y: Tensor) -> Tensor:
+    y = check_model(model).check_data(y)
+    return y if y.dim() > len(model.event_shape) else y[None]
 
 
 def from_log_weights(log_weights: Float[Tensor, "datum particle"], is_bound: Bound) -> LikelihoodEstimate:
@@ -161,31 +182,20 @@ def from_log_weights(log_weights: Float[Tensor, "datum particle"], is_bound: Bou
         ValueError: if a weight is NaN or infinite.
     """
     refuse_nan(log_weights)
-    num = log_weights.shape[-1]
-    total = torch.logsumexp(log_weights, -1)
-    # Shifted first: a square of weights at -1000 nats has no digits left. No weight at all leaves no effective one.
-    share = log_weights - torch.where(torch.isfinite(total), total, 0.0)[..., None]
-    squares = torch.logsumexp(2 * share, -1)
-    ess = torch.where(torch.isfinite(total), (-squares).exp().clamp(1.0, num), 0.0)
-    variance = (num / ess - 1) / (num - 1) if num > 1 else torch.full_like(ess, math.nan)
-    return LikelihoodEstimate(total - math.log(num), variance.clamp(min=0.0).sqrt(), ess, is_bound)
+    return LikelihoodEstimate(*log_mean_weight(log_weights), is_bound)
 
 
 def joined(blocks: Sequence[LikelihoodEstimate]) -> LikelihoodEstimate:
     """Return the estimates of blocks of data as one."""
-    return LikelihoodEstimate(
-        torch.cat([block.value for block in blocks]),
-        torch.cat([block.standard_error for block in blocks]),
-        torch.cat([block.ess for block in blocks]),
-        blocks[0].is_bound,
-    )
+    value, error, ess, bounds = zip(*blocks, strict=True)
+    return LikelihoodEstimate(torch.cat(value), torch.cat(error), torch.cat(ess), bounds[0])
 
 
 def refuse_nan(log_weights: Float[Tensor, "datum particle"]) -> None:
     """Raise if a weight is NaN or infinite."""
     if bool((torch.isnan(log_weights) | torch.isposinf(log_weights)).any()):
         raise ValueError(
-            "A likelihood is NaN: the generator gave NaN or infinity for a latent that was proposed. Find it with "
+            "A likelihood is NaN: the generator returned NaN or infinity for a proposed latent. Find it with "
             "generator(z) on draws of the prior and of the proposal."
         )
 

@@ -8,29 +8,31 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from pyro_gan.likelihood.estimator import LatentLikelihood, data_blocks
+from pyro_gan.checks import count, real
+from pyro_gan.likelihood.estimator import LatentLikelihood, check_model, data_blocks
 
 __all__ = ["Laplace"]
 
-#: Prior draws of which a datum's search starts at the likeliest.
+#: The search for a data point starts at the likeliest of this many prior draws.
 NUM_STARTS = 256
 
 
 @final
 class Laplace:
-    r"""Laplace's approximation to each datum's posterior over latents, as a proposal.
+    r"""Laplace's approximation to the posterior over latents of each data point, as a proposal.
 
-    Adam climbs :math:`\log p_0(z) + \log f(y \mid z)` from the best of 256 prior draws, for all data at once. The
-    normal's precision is minus the Hessian there, by a backward pass for every latent dimension; where that falls
-    below the prior's (a saddle, a plateau), the prior's is taken. One mode only: a posterior with several is covered
-    in part, and the bound is then too low by about the log of their number.
+    Adam maximises :math:`\log p_0(z) + \log f(y \mid z)` from the best of 256 prior draws, for all data at once. The
+    precision of the normal is minus the Hessian there, by one backward pass for each latent dimension; in directions
+    where that is below the prior's precision (a saddle, a plateau), the prior's is taken. It finds one mode only: it
+    covers a posterior with several modes in part, and the bound is then too low by about the log of their number.
 
-    Losses that are not squared have no curvature to speak of, and the proposal is then about as wide as the prior.
+    Losses that are not squared have almost no curvature, and the proposal is then about as wide as the prior.
 
     Args:
-        num_steps: Of the search.
-        learning_rate: Adam's, latent units; it falls to 0 along a cosine.
-        widen: Standard deviations are multiplied by this. A little over 1 guards importance weights against tails.
+        num_steps: Steps of the search.
+        learning_rate: Adam's, in units of the latents; it falls to 0 along a cosine.
+        widen: Standard deviations are multiplied by this. A value a little over 1 guards importance weights against
+            heavy tails.
 
     Raises:
         ValueError: if an argument is not positive.
@@ -45,34 +47,29 @@ class Laplace:
     """
 
     def __init__(self, *, num_steps: int = 300, learning_rate: float = 0.1, widen: float = 1.1) -> None:
-        if num_steps < 1 or not learning_rate > 0 or not widen > 0:
-            raise ValueError(f"Expected positive arguments; got {num_steps=}, {learning_rate=}, {widen=}.")
-        self.num_steps = num_steps
-        self.learning_rate = learning_rate
-        self.widen = widen
+        self.num_steps = count("num_steps", num_steps)
+        self.learning_rate = real("learning_rate", learning_rate, above=0)
+        self.widen = real("widen", widen, above=0)
 
     def __call__(self, y: Tensor) -> Any:
-        """Raise: the mode depends on the model, which an estimator passes to `fit`."""
-        raise ValueError(
-            "Laplace is a proposal for an estimator, ImportanceWeighted(Laplace(), ...), and no guide."
-        )
+        """Raise: the mode depends on the model, and only an estimator passes that to `fit`."""
+        raise ValueError("Expected an estimator around it, ImportanceWeighted(Laplace()); it is not a guide.")
 
     def fit(self, model: LatentLikelihood, y: Tensor) -> MultivariateNormal:
-        """Find the modes and widths of the posteriors of `y: (datum, *event)`.
+        """Return a normal around the mode of each posterior, for data `(datum, *event)`.
 
         Raises:
-            ValueError: if the prior is bounded or its latents are no vectors.
+            ValueError: if the prior is bounded or its latents are not vectors.
         """
+        y = check_model(model).check_data(y)
         if len(model.prior.event_shape) != 1:
-            raise ValueError(
-                f"Expected a prior over vectors; got event_shape {tuple(model.prior.event_shape)}."
-            )
+            raise ValueError(f"Expected a prior over vectors; got event {tuple(model.prior.event_shape)}.")
         z = torch.cat([_best_of_prior(model, block) for block in data_blocks(y, NUM_STARTS)])
         assert model.prior.support is not None
         if not bool(model.prior.support.check(z * 0 + 1e6).all()):
             raise ValueError(
-                f"Expected a prior on all of R^d; got {model.prior}, beyond whose bounds a normal proposal reaches. "
-                "Take AnnealedImportance, which moves in unconstrained coordinates."
+                f"Expected a prior on all of R^d; got {model.prior}: a normal proposal reaches beyond its "
+                "bounds. Take AnnealedImportance, which moves in unconstrained coordinates."
             )
 
         def energy(z: Tensor) -> Tensor:
@@ -101,16 +98,15 @@ def _best_of_prior(model: LatentLikelihood, y: Tensor) -> Tensor:
 
 
 def _hessian(energy: Any, z: Tensor) -> Tensor:
-    """Return the second derivatives of every row's energy, `(row, dim, dim)`."""
+    """Return the second derivatives of the energy of each row, `(row, dim, dim)`."""
     leaf = z.clone().requires_grad_(True)
     (gradient,) = torch.autograd.grad(energy(leaf).sum(), leaf, create_graph=True)
     columns = []
     for column in gradient.unbind(-1):
-        # A generator of linear pieces under a loss of linear pieces has a constant gradient: no graph to go back.
+        second = torch.zeros_like(z)
+        # A piecewise linear generator and loss have a constant gradient, which has no graph.
         if column.requires_grad:
-            second = torch.autograd.grad(column.sum(), leaf, retain_graph=True, allow_unused=True)[0]
-        else:
-            second = None
-        columns.append(torch.zeros_like(z) if second is None else second)
+            (second,) = torch.autograd.grad(column.sum(), leaf, retain_graph=True, materialize_grads=True)
+        columns.append(second)
     hessian = torch.stack(columns, -1)
     return (hessian + hessian.mT) / 2

@@ -1,15 +1,16 @@
-"""The surrogate likelihood: the bound that the optimal transport coupling gives, as the entropic GAN paper has it."""
+"""The surrogate likelihood: the lower bound that the optimal transport coupling of an entropic GAN gives."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, final
+from typing import final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from pyro_gan._networks import by_chunk
+from pyro_gan.checks import count
 from pyro_gan.likelihood.coupling import Coupling
 from pyro_gan.likelihood.estimator import (
     Estimator,
@@ -21,7 +22,7 @@ from pyro_gan.likelihood.estimator import (
     refuse_nan,
 )
 from pyro_gan.likelihood.laplace import Laplace
-from pyro_gan.likelihood.proposals import Guide, check_proposal, guide_log_weights, shared_log_weights
+from pyro_gan.likelihood.proposals import Guide, check_proposal, guide_log_weights
 
 __all__ = ["Surrogate"]
 
@@ -36,18 +37,18 @@ class Surrogate(Estimator):
     The gap is the divergence of Q from the model's posterior. It closes where the generator fits the data as well as it
     can, and is wide before: the surrogate of a half-trained generator says little about its likelihood.
 
-    With a `Coupling` draws of the prior are weighed by :math:`w \propto e^{-(\ell + D_2)/\lambda}`, and with
-    :math:`\sum w = 1` the value is :math:`\log C - \sum_k w_k \ell_k / \lambda - \sum_k w_k \log(K w_k)`. For given
-    draws that is at most the importance-weighted value of the prior on the same draws (a sum of logs is at most its
-    optimum over w), hence a lower bound on average whatever the potential, however few the particles. With an explicit
-    guide the value is the plain average of log weights over its draws.
+    A `Coupling` weighs draws of the prior by :math:`w \propto e^{-(\ell + D_2)/\lambda}`, with :math:`\sum w = 1`. The
+    value is :math:`\log C - \sum_k w_k \ell_k / \lambda - \sum_k w_k \log(K w_k)`. For given draws it is at most the
+    importance-weighted value of the prior on the same draws, which is the optimum of this expression over w. Hence it
+    is a lower bound on average for every potential and every number of particles. With an explicit guide the value is
+    the plain average of log weights over its draws.
+
+    The score published with the paper is something else: it weighs prior draws by the prior's density once more, takes
+    the discrete entropy of the weights and has no constants, so it is no bound and no log density.
 
     Args:
         coupling: A `Coupling`, or an explicit guide as for `ImportanceWeighted`.
         num_particles: K.
-        mode: "bound", or "paper" for the score published with the paper, for comparison with its figures only. That
-            one weighs prior draws by the prior's density once more, takes the discrete entropy of the weights and has
-            no constants: it is no bound of either kind and no log density.
 
     Raises:
         ValueError: if an argument does not fit.
@@ -68,80 +69,48 @@ class Surrogate(Estimator):
 
     is_differentiable = True
 
-    def __init__(self, coupling: Coupling | Guide, *, num_particles: int = 1000, mode: str = "bound") -> None:
-        if num_particles < 1:
-            raise ValueError(f"Expected num_particles of at least 1; got {num_particles}.")
-        if mode not in ("bound", "paper"):
-            raise ValueError(f"Expected mode 'bound' or 'paper'; got {mode!r}.")
-        if mode == "paper" and not isinstance(coupling, Coupling):
-            raise ValueError("Expected a Coupling with mode='paper', which weighs draws of the prior.")
+    def __init__(self, coupling: Coupling | Guide, *, num_particles: int = 1000) -> None:
         if isinstance(coupling, str | Laplace):
             raise ValueError(
                 f"Expected a Coupling or an explicit guide; got {coupling!r}, which belongs into ImportanceWeighted."
             )
-        if not isinstance(coupling, Coupling):
-            check_proposal(coupling, "coupling")
+        check_proposal(coupling, "coupling")
         self.coupling = coupling
-        self.mode = mode
-        self._num_particles = num_particles
+        self.num_particles = count("num_particles", num_particles)
 
-    @property
-    def num_particles(self) -> int:
-        """K."""
-        return self._num_particles
-
-    def log_prob(self, model: LatentLikelihood, y: Float[Tensor, "datum *event"]) -> Float[Tensor, " datum"]:
-        """Return the surrogate, differentiable in y; all data share their base draws."""
-        return self._run(model, y, shared=True).value
-
-    def _estimate(self, model: LatentLikelihood, y: Tensor) -> LikelihoodEstimate:
-        return self._run(model, y, shared=False)
-
-    def _run(self, model: LatentLikelihood, y: Tensor, *, shared: bool) -> LikelihoodEstimate:
+    def estimate(self, model: LatentLikelihood, y: Tensor, *, shared: bool) -> LikelihoodEstimate:
+        """Return the surrogate, differentiable in y."""
         blocks = data_blocks(y, self.num_particles)
-        if isinstance(self.coupling, Coupling):
-            z = model.prior.sample((self.num_particles,))
-            x = model.decode(z)
-            potential = by_chunk(self.coupling, x, model.chunk_size) / model.regularization
-            parts = [
-                self._weighed(model.pairwise_log_likelihood(x, block), potential, z, model.log_constant)
-                for block in blocks
-            ]
-        else:
-            guide: Any = self.coupling
-            num = self.num_particles
-            if shared:
-                weights = shared_log_weights(guide, model, blocks, num)
-            else:
-                weights = [guide_log_weights(guide, model, block, num, shared=False) for block in blocks]
-            parts = [_averaged(block) for block in weights]
-        return joined(parts)
-
-    def _weighed(
-        self, log_likelihood: Tensor, potential: Tensor, z: Tensor, log_constant: float
-    ) -> LikelihoodEstimate:
-        log_weights = log_likelihood - potential
-        if self.mode == "paper":
-            return _published(log_likelihood - log_constant, log_weights, z)
-        estimate = from_log_weights(log_weights, "lower")
-        # Normalised to sum 1. The value is log mean e^{-(l + D2)/lambda} plus the mean of D2 / lambda under w.
-        share = torch.softmax(log_weights, -1)
-        mean = (share * potential).sum(-1)
-        # Where no particle has any weight, nothing is to be averaged, and the value is minus infinity.
-        has_weight = torch.isfinite(estimate.value)
-        value = torch.where(has_weight, estimate.value + mean, estimate.value)
-        # Delta method: how much each particle's term moves the two parts together.
-        num = self.num_particles
-        influence = num * share * (1 + potential - mean[..., None]) - 1
-        standard_error = influence.square().mean(-1).div(max(num - 1, 1)).sqrt()
-        standard_error = torch.where(has_weight, standard_error, estimate.standard_error)
-        if num == 1:
-            standard_error = torch.full_like(standard_error, math.nan)
-        return LikelihoodEstimate(value, standard_error, estimate.ess, "lower")
+        if not isinstance(self.coupling, Coupling):
+            weights = guide_log_weights(self.coupling, model, blocks, self.num_particles, shared=shared)
+            return joined([_averaged(block) for block in weights])
+        x = model.decode(model.prior.sample((self.num_particles,)))
+        potential = by_chunk(self.coupling, x, model.chunk_size) / model.regularization
+        return joined([_weighted(model.pairwise_log_likelihood(x, block), potential) for block in blocks])
 
     def __repr__(self) -> str:
-        mode = "" if self.mode == "bound" else f", mode={self.mode!r}"
-        return f"Surrogate({type(self.coupling).__name__}, num_particles={self.num_particles}{mode})"
+        return f"Surrogate({type(self.coupling).__name__}, num_particles={self.num_particles})"
+
+
+def _weighted(
+    log_likelihood: Float[Tensor, "datum particle"], potential: Float[Tensor, " particle"]
+) -> LikelihoodEstimate:
+    """Return the value by weighted draws of the prior; the potential comes divided by lambda."""
+    log_weights = log_likelihood - potential
+    estimate = from_log_weights(log_weights, "lower")
+    # Normalised to sum 1. The value is log mean e^{-(l + D2)/lambda} plus the mean of D2 / lambda under w.
+    share = torch.softmax(log_weights, -1)
+    mean = (share * potential).sum(-1)
+    # Where no particle has any weight, there is nothing to average, and the value is minus infinity.
+    has_weight = torch.isfinite(estimate.value)
+    value = torch.where(has_weight, estimate.value + mean, estimate.value)
+    # Delta method: how much each particle's term moves the sum of both parts.
+    num = log_weights.shape[-1]
+    influence = num * share * (1 + potential - mean[..., None]) - 1
+    standard_error = influence.square().mean(-1).div(max(num - 1, 1)).sqrt()
+    # Without any weight, or with one particle, the error is that of the log mean weight: infinite, or NaN.
+    known = has_weight & (num > 1)
+    return estimate._replace(value=value, standard_error=torch.where(known, standard_error, estimate.standard_error))
 
 
 def _averaged(log_weights: Float[Tensor, "datum particle"]) -> LikelihoodEstimate:
@@ -149,17 +118,5 @@ def _averaged(log_weights: Float[Tensor, "datum particle"]) -> LikelihoodEstimat
     num = log_weights.shape[-1]
     value = log_weights.mean(-1)
     standard_error = log_weights.std(-1) / math.sqrt(num) if num > 1 else torch.full_like(value, math.nan)
-    # Nothing is weighed: every draw counts alike.
+    # There are no weights: all draws count alike.
     return LikelihoodEstimate(value, standard_error, torch.full_like(value, float(num)), "lower")
-
-
-def _published(log_likelihood: Tensor, log_weights: Tensor, z: Tensor) -> LikelihoodEstimate:
-    """Return the published score; `log_likelihood` comes without its constant."""
-    half_norm = 0.5 * z.flatten(1).square().sum(-1)
-    refuse_nan(log_weights)
-    log_share = torch.log_softmax(log_weights - half_norm, -1)
-    share = log_share.exp()
-    entropy = -(share * log_share).sum(-1)
-    value = (share * (log_likelihood - half_norm)).sum(-1) + entropy
-    ess = 1 / share.square().sum(-1)
-    return LikelihoodEstimate(value, torch.full_like(value, math.nan), ess, None)

@@ -8,8 +8,8 @@ __all__ = ["halton"]
 def halton(index: int) -> float:
     """Return the number whose binary digits are those of `index`, mirrored at the point: 1/2, 1/4, 3/4, 1/8, ...
 
-    Any stretch of the sequence covers (0, 1) nearly evenly, so that a few trajectories in a row already have short and
-    long ones among them. It needs no generator and no device.
+    Any stretch of the sequence covers (0, 1) nearly evenly, so a few trajectories in a row already include short and
+    long ones. The sequence needs no generator and no device.
 
     Args:
         index: 1 or more.

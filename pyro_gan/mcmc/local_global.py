@@ -1,53 +1,56 @@
-"""Local moves and jumps in turn: what crosses between modes, with what explores them (Ex2MCMC, and FlEx2MCMC).
+"""Local moves and jumps in turn: jumps cross between modes, local moves explore them (Ex2MCMC and FlEx2MCMC).
 
 Leaves invariant: the target `exp(-U(z))`, if both of its kernels do.
 A step: `num_global` moves of the global kernel, then `num_local` of the local one.
 Papers: Local-Global MCMC kernels: the best of both worlds, Samsonov et al., 2022, https://arxiv.org/abs/2111.02702;
 Adaptive Monte Carlo augmented with normalizing flows, Gabrie, Rotskoff and Vanden-Eijnden, 2022,
 https://arxiv.org/abs/2105.12603.
-Cost of a step: that of its moves, and the local kernel's value, or value and gradient, once more for chains that have
-jumped (on an accelerator for all: to count them would stall it). The weights that the global kernel compares follow
-from potentials that are known, and cost no pass.
+Cost of a step: the cost of its moves, and one more evaluation of the local kernel for chains that jumped (on an
+accelerator for all chains, because counting those that jumped would stall it). The global kernel's weights follow from
+known potentials and cost no forward pass.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any
+from typing import Any, final
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from pyro_gan.mcmc._proposal import IndependenceKernel
+from pyro_gan import checks
+from pyro_gan.mcmc.accept import Info
 from pyro_gan.mcmc.independence import IndependenceMH
 from pyro_gan.mcmc.kernel import BatchKernel
-from pyro_gan.mcmc.metropolis import Info, State
+from pyro_gan.mcmc.proposal import IndependenceKernel
+from pyro_gan.targets import State
 
 __all__ = ["LocalGlobal"]
 
 
+@final
 class LocalGlobal(BatchKernel):
-    """A local kernel and one that jumps, a fixed number of moves of each in a step.
+    """A local kernel and one that jumps; a step is a fixed number of moves of each.
 
-    A jump leaves the gradient of the old place behind; used for the new one, it would bend what is sampled. It is
-    therefore computed anew, for the chains that have jumped.
+    After a jump the gradient at the old position no longer holds, and using it would change the distribution that is
+    sampled. It is computed again for the chains that jumped.
 
-    The step size adapts to the mean acceptance of the local moves alone. That is also what `accept_prob` says of a
-    draw: `diagnostics()` tells it apart from the acceptance of jumps, and has the share of the chains that never
-    jumped, which no other figure would show, for local moves let every chain look alive.
+    The step size adapts to the mean acceptance of the local moves alone, which is also the `accept_prob` of a draw.
+    `diagnostics()` reports it separately from the acceptance of jumps, with the share of chains that never jumped. No
+    other figure shows that share, because local moves change the position of each chain.
 
     Args:
         local_kernel: `MALA`, `BatchHMC`, `PCN`, `RandomWalk` or another, without `num_chains`.
         global_kernel: `IndependenceMH` or `ISIR` of the same model, without `num_chains`. Its proposal is the prior, or
-            any distribution that was fitted before and does not change any more.
+            a distribution that was fitted before the run and is fixed.
         num_chains: Number of chains, or None; see `BatchKernel`.
         num_local: Local moves in a step.
         num_global: Jumps in a step.
 
     Raises:
-        ValueError: for kernels of other kinds or of two models, kernels with `num_chains` of their own, chains that
-            start at real data, or fewer than one move of either kind.
+        ValueError: for kernels of other kinds or of two models, kernels that have `num_chains` themselves, chains that
+            start at real data, or no moves of either kind.
 
     Example:
         >>> from pyro_gan import LatentPosterior, VectorizedMCMC, toys
@@ -61,6 +64,8 @@ class LocalGlobal(BatchKernel):
         torch.Size([4, 10, 1])
     """
 
+    needs_prior = True
+
     def __init__(
         self,
         local_kernel: BatchKernel,
@@ -71,37 +76,35 @@ class LocalGlobal(BatchKernel):
         num_global: int = 1,
     ) -> None:
         _check_kernels(local_kernel, global_kernel)
-        for name, value in (("num_local", num_local), ("num_global", num_global)):
-            if value < 1:
-                raise ValueError(
-                    f"Expected {name} of at least 1; got {value}. For moves of one kind alone use that kernel."
-                )
         super().__init__(
             local_kernel.model,
             local_kernel.potential_fn,
             num_chains=num_chains,
-            step_size=local_kernel._adaptive,
+            adaptation=local_kernel.adaptation,
         )
+        cure = "For moves of one kind alone use that kernel."
+        self.num_local = checks.count("num_local", num_local, cure=cure)
+        self.num_global = checks.count("num_global", num_global, cure=cure)
         self.local_kernel = local_kernel
         self.global_kernel = global_kernel
-        self.num_local = num_local
-        self.num_global = num_global
+        self.uses_gradient = local_kernel.uses_gradient
+        self.is_exact = local_kernel.is_exact and global_kernel.is_exact
         self._jump_prob = torch.zeros(())
         self._jump_sum = torch.zeros(())
         self._jumped = torch.zeros(0, dtype=torch.bool)
 
     def cleanup(self) -> None:
-        """Drop the states and the proposals scored ahead; diagnostics stay."""
+        """Drop the states, and the proposals that were scored ahead; diagnostics stay."""
         super().cleanup()
         self.local_kernel.cleanup()
         self.global_kernel.cleanup()
 
     def diagnostics(self) -> dict[str, Any]:
-        """Return what every kernel does, the acceptance rate of either kind of move, and the share never jumped."""
+        """Return the diagnostics of every kernel, both acceptance rates, and the share of chains that never jumped."""
         entries = super().diagnostics()
         return entries | {
             "local acceptance rate": entries["acceptance rate"],
-            "global acceptance rate": float(self._jump_sum) / max(len(self._diverged), 1),
+            "global acceptance rate": float(self._jump_sum) / max(self._step - self.warmup_steps, 1),
             "never jumped": 1.0 - float(self._jumped.double().mean()),
         }
 
@@ -112,34 +115,40 @@ class LocalGlobal(BatchKernel):
             entries["jump prob"] = f"{float(self._jump_prob):.3f}"
         return entries
 
-    def _prepare(self, num_chains: int) -> None:
+    def prepare(self, num_chains: int) -> None:
+        """Attach both kernels to the target."""
         for kernel in (self.local_kernel, self.global_kernel):
-            kernel._target = self._target
-            kernel._warmup_steps = self._warmup_steps
-            kernel._reset_counts()
-            kernel._prepare(num_chains)
+            kernel.attach(self.target, num_chains=num_chains, warmup_steps=self.warmup_steps)
         self._jump_prob, self._jump_sum = torch.zeros(()), torch.zeros(())
         self._jumped = torch.zeros(num_chains, dtype=torch.bool, device=self.target.device)
 
-    def _sample_start(self, num_draws: int) -> Tensor:
-        return self.global_kernel._sample_start(num_draws)
+    def sample_start(self, num_draws: int) -> Float[Tensor, "draw dim"]:
+        """Draw positions from the global kernel's proposal."""
+        return self.global_kernel.sample_start(num_draws)
 
-    def _evaluate(self, z: Float[Tensor, "chain dim"]) -> State:
-        return self.local_kernel._evaluate(z)
+    def evaluate(self, z: Float[Tensor, "chain dim"]) -> State:
+        """Return the state at positions, as the local kernel needs it."""
+        return self.local_kernel.evaluate(z)
 
-    def _end_warmup(self, state: State) -> State:
-        return self.local_kernel._end_warmup(state)
+    def complete(self, state: State) -> State:
+        """Return a state with the fields that the local kernel needs."""
+        return self.local_kernel.complete(state)
 
-    def _transition(self, state: State) -> tuple[State, Info]:
-        place = self.global_kernel.weigh(state.z, state.potential)
+    def finish_warmup(self, state: State) -> State:
+        """End the warmup of the local kernel."""
+        return self.local_kernel.finish_warmup(state)
+
+    def transition(self, state: State) -> tuple[State, Info]:
+        """Make the jumps, then the local moves."""
+        place = self.global_kernel.complete(state)
         jumps, moves = [], []
         for _ in range(self.num_global):
-            place, info = self.global_kernel._transition(place)
+            place, info = self.global_kernel.transition(place)
             jumps.append(info)
         jumped = torch.stack([info.accepted for info in jumps]).any(0)
         state = self._arrive(state, place.z, jumped)
         for _ in range(self.num_local):
-            state, info = self.local_kernel._transition(state)
+            state, info = self.local_kernel.transition(state)
             moves.append(info)
         self._count(jumps, jumped)
         every = [*jumps, *moves]
@@ -152,40 +161,26 @@ class LocalGlobal(BatchKernel):
         )
 
     def _arrive(self, state: State, z: Float[Tensor, "chain dim"], jumped: Bool[Tensor, " chain"]) -> State:
-        """Return the state after jumps, as the local kernel must know it; of who stayed it knows all."""
+        """Return the state after jumps, as the local kernel needs it; only chains that jumped are evaluated again."""
         if z.device.type != "cpu":
-            return self.local_kernel._evaluate(z)
+            return self.local_kernel.evaluate(z)
         rows = jumped.nonzero().flatten()
-        if not len(rows):
-            return state
-        fresh = self.local_kernel._evaluate(z[rows])
-        return State(
-            *(
-                None if old is None or new is None else old.index_copy(0, rows, new)
-                for old, new in zip(state, fresh, strict=True)
-            )  # type: ignore[arg-type]
-        )
+        return state.put(rows, self.local_kernel.evaluate(z[rows])) if len(rows) else state
 
     def _count(self, jumps: list[Info], jumped: Bool[Tensor, " chain"]) -> None:
         self._jump_prob = torch.stack([info.accept_prob for info in jumps]).mean()
         self._jumped = self._jumped | jumped
-        if self._step >= self._warmup_steps:
+        if not self.is_warming_up:
             self._jump_sum = self._jump_prob + self._jump_sum
 
 
 def _check_kernels(local_kernel: BatchKernel, global_kernel: IndependenceKernel) -> None:
-    if not isinstance(local_kernel, BatchKernel) or not isinstance(global_kernel, IndependenceKernel):
+    checks.instance("local_kernel", local_kernel, BatchKernel, cure="Pass one such as MALA(model).")
+    cure = "Its proposals must not depend on the state: pass IndependenceMH(model) or ISIR(model)."
+    checks.instance("global_kernel", global_kernel, IndependenceKernel, cure=cure)
+    if local_kernel.model is not global_kernel.model or local_kernel.potential_fn != global_kernel.potential_fn:
         raise ValueError(
-            "Expected two kernels, a local one such as MALA(model) and one whose proposals do not depend on the state, "
-            f"IndependenceMH(model) or ISIR(model); got {type(local_kernel).__name__} and "
-            f"{type(global_kernel).__name__}."
-        )
-    if (
-        local_kernel.model is not global_kernel.model
-        or local_kernel.potential_fn != global_kernel.potential_fn
-    ):
-        raise ValueError(
-            "Expected two kernels of one model, or one potential_fn; got two. Pass both the same."
+            "Expected two kernels of the same model or potential_fn; got two. Build both kernels from one object."
         )
     for kernel in (local_kernel, global_kernel):
         if kernel.num_chains is not None:
@@ -195,6 +190,6 @@ def _check_kernels(local_kernel: BatchKernel, global_kernel: IndependenceKernel)
             )
         if isinstance(kernel, IndependenceMH) and kernel.initial_log_ratio is not None:
             raise ValueError(
-                "Expected chains that start at latents: those that start at real data have none for a local move to "
-                "begin at. Leave initial_log_ratio out."
+                "Expected a kernel without initial_log_ratio: a chain that starts at real data has no latent, so local "
+                "moves are impossible. Leave it out."
             )

@@ -1,23 +1,26 @@
-"""Moments of chains as they run, for runs that keep no history, and nested R-hat, which judges convergence by them."""
+"""Running moments of chains, for runs that keep no history, and nested R-hat, which judges convergence by them."""
 
 from __future__ import annotations
 
 import itertools
-from typing import NamedTuple
+from typing import NamedTuple, final
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from pyro_gan import checks
+
 __all__ = ["Moments", "RunningMoments", "moments_table", "nested_r_hat"]
 
 
+@final
 class Moments(NamedTuple):
-    """What is known of every chain after `num_steps` steps, none of them kept.
+    """Mean and variance of each chain over `num_steps` steps, which need not be kept.
 
     Attributes:
         mean: Mean over the steps, `(chain, *event)`.
-        variance: Variance over the steps about that mean, divided by `num_steps - 1`; NaN after one step.
+        variance: Variance over the steps, with the divisor `num_steps - 1`; NaN after one step.
         num_steps: Steps of each chain.
     """
 
@@ -26,8 +29,9 @@ class Moments(NamedTuple):
     num_steps: int
 
 
+@final
 class RunningMoments:
-    """Mean and variance of a sequence of tensors, one pass, no history.
+    """Mean and variance of a sequence of tensors, in one pass and without history.
 
     References:
         Note on a method for calculating corrected sums of squares and products, B. P. Welford, 1962.
@@ -45,7 +49,7 @@ class RunningMoments:
         self._mean = self._squares = torch.zeros(())
 
     def update(self, value: Float[Tensor, "chain *event"]) -> None:
-        """Take a step's values into account. They are copied, not held."""
+        """Take the values of a step into account. They are copied."""
         self._num_steps += 1
         if self._num_steps == 1:
             self._mean, self._squares = value.clone(), torch.zeros_like(value)
@@ -55,7 +59,7 @@ class RunningMoments:
         self._squares.addcmul_(from_old, value - self._mean)
 
     def result(self, chains: Bool[Tensor, " chain"] | slice = slice(None)) -> Moments:
-        """Return the moments so far, of all chains or of some."""
+        """Return the moments so far, of all chains or of some chains."""
         divisor = self._num_steps - 1 if self._num_steps > 1 else torch.nan
         return Moments(self._mean[chains], self._squares[chains] / divisor, self._num_steps)
 
@@ -66,20 +70,23 @@ def nested_r_hat(moments: Moments, superchain: Float[Tensor, " chain"]) -> Float
     .. math:: \widehat{nR} = \sqrt{1 + \hat B / \hat W},
 
     where :math:`\hat B` is the variance of the superchains' means and :math:`\hat W` the mean over superchains of the
-    variance between their chains plus that within them. Ordinary R-hat asks whether one chain has forgotten where it
-    started, which takes it many effective draws; this one asks it of `M` chains together. At stationarity it is about
-    `sqrt(1 + 1 / M)` after a single step, and falls towards 1 with more.
+    variance between their chains plus the variance within their chains. Ordinary R-hat asks whether one chain has
+    forgotten where it started, which takes many effective draws; nested R-hat asks it of `M` chains together. At
+    stationarity it is about `sqrt(1 + 1 / M)` after a single step, and falls towards 1 with more steps.
+
+    If proposals do not depend on the state (`IndependenceMH`, a long step of `PCN`), chains forget their start at their
+    first accept, before they follow the target. For them nested R-hat only shows how many chains have not moved.
 
     Args:
-        moments: Of every chain.
-        superchain: Which superchain each chain belongs to, integers `(chain,)`. One chain by itself knows no variance
-            between chains; it counts for what it varies within.
+        moments: Moments of every chain.
+        superchain: Which superchain each chain belongs to, integers `(chain,)`. A superchain of one chain contributes
+            no variance between chains, only the variance within its chain.
 
     Returns:
         One number for each coordinate; NaN for fewer than two superchains, or where nothing varies within them.
 
-    Chains that propose whatever their state is (`IndependenceMH`, a long step of `PCN`) part at their first accept,
-    and then have forgotten their start without having arrived: of those it sees only how many have not moved.
+    Raises:
+        ValueError: if `superchain` does not have one number for each chain.
 
     References:
         Nested R-hat: Assessing the convergence of Markov chain Monte Carlo when running many short chains,
@@ -90,6 +97,8 @@ def nested_r_hat(moments: Moments, superchain: Float[Tensor, " chain"]) -> Float
         >>> bool(nested_r_hat(moments, torch.arange(1000) // 100) < 1.05)
         True
     """
+    checks.instance("moments", moments, Moments, cure="VectorizedMCMC.moments holds them by site.")
+    checks.shaped("superchain", superchain, (len(moments.mean),), cure="It is one number for each chain.")
     _, group, counts = superchain.to(moments.mean.device).unique(return_inverse=True, return_counts=True)
     if len(counts) < 2:
         return torch.full_like(moments.mean[0], torch.nan)
@@ -105,10 +114,10 @@ def nested_r_hat(moments: Moments, superchain: Float[Tensor, " chain"]) -> Float
 
 
 def moments_table(moments: dict[str, Moments], superchain: Float[Tensor, " chain"]) -> str:
-    """Return mean, standard deviation and nested R-hat of every coordinate of every site, a line each."""
+    """Return a table of mean, standard deviation and nested R-hat, with one line for each coordinate of each site."""
     lines = [f"{'':>16}{'mean':>12}{'std':>12}{'nested r_hat':>14}"]
     for name, (mean, variance, num_steps) in moments.items():
-        # One chain has no variance between chains, one step none within.
+        # One chain has no variance between chains, and one step has no variance within a chain.
         spread = torch.zeros_like(mean[0]) + (mean.var(0) if len(mean) > 1 else 0.0)
         spread, centre = spread + (variance.mean(0) if num_steps > 1 else 0.0), mean.mean(0)
         r_hat = nested_r_hat(moments[name], superchain)

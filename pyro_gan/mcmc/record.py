@@ -1,48 +1,31 @@
-"""What is kept of a run: draws, their statistics, and moments over all steps."""
+"""Records a run step by step: draws, their statistics, and moments over all steps."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Collection, Mapping
+from typing import Any, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from pyro_gan.mcmc.kernel import BatchKernel
-from pyro_gan.mcmc.moments import Moments, RunningMoments
+from pyro_gan.mcmc.moments import RunningMoments
+from pyro_gan.mcmc.recorded import RecordedRun
+from pyro_gan.targets import WeightedTarget
+from pyro_gan.targets.base import constrained
 
-__all__ = ["Record", "RecordedRun"]
-
-
-class RecordedRun(NamedTuple):
-    """A run as it was recorded, of the chains that have a position.
-
-    Attributes:
-        samples: Constrained draws by site, `(chain, draw, *event)`.
-        stats: Statistics of the draws, `(chain, draw)`. `log_ratio` is the log weight: `lp` less the log density of
-            the prior, where that is known.
-        moments: Of every step, kept or not, by site.
-        stat_moments: Of `lp` and `accept_prob`, likewise.
-        num_diverging: Diverging steps of each chain, kept or not, `(chain,)`.
-        num_draws: Draws made of each chain, whether or not more than the last is there.
-    """
-
-    samples: dict[str, Tensor]
-    stats: dict[str, Tensor]
-    moments: dict[str, Moments]
-    stat_moments: dict[str, Moments]
-    num_diverging: Tensor
-    num_draws: int
+__all__ = ["Record"]
 
 
+@final
 class Record:
-    """Collects a kernel's states, step by step, as tensors that nobody has yet read back from the device.
+    """Collects a kernel's states, step by step, as tensors that stay on the device.
 
     Args:
         transforms: Constrained to unconstrained, by site.
-        copy: Whether to copy positions, for somebody else holds them too and may write into them.
-        only_last: Whether each draw takes the place of the one before.
+        copy: Whether to copy positions, because a caller holds them too and may write into them.
+        only_last: Whether each draw replaces the one before.
     """
 
     def __init__(self, transforms: Mapping[str, Any], *, copy: bool, only_last: bool) -> None:
@@ -57,12 +40,12 @@ class Record:
         self._running_stats: dict[str, RunningMoments] = {}
 
     def step(self, kernel: BatchKernel, *, keep: bool) -> None:
-        """Take note of a transition.
+        """Record a transition.
 
         Args:
-            kernel: The kernel, just after it.
-            keep: Whether its state is a draw. A draw answers for the divergences of all steps since the one
-                before it, where that is still there.
+            kernel: The kernel, just after the transition.
+            keep: Whether its state is a draw. A draw counts as diverging if any step since the draw before it did; with
+                `only_last`, any step of the run.
         """
         state, info = kernel.state, kernel.info
         if self._num_diverging is None:
@@ -91,31 +74,40 @@ class Record:
             self._diverging = None
             for name, value in row.items():
                 self._columns.setdefault(name, []).append(value)
-        # Counted when whole: an interrupt can come between two columns of a row.
+        # A draw counts once it is whole: an interrupt can come between two columns of a row.
         self._num_draws += 1
 
     def __len__(self) -> int:
         return self._num_draws
 
-    def result(self, kernel: BatchKernel) -> RecordedRun:
-        """Return what was recorded."""
+    def result(self, kernel: BatchKernel, *, save_params: Collection[str] | None, num_copies: int) -> RecordedRun:
+        """Return what was recorded.
+
+        Args:
+            kernel: The kernel, after its last transition.
+            save_params: Sites to keep; all if None.
+            num_copies: Chains in a row that share a starting point.
+        """
         chains = slice(None) if kernel.placed.all() else kernel.placed
         kept = min(self._num_draws, 1) if self._only_last else self._num_draws
         stats = {name: torch.stack(values[:kept], dim=1)[chains] for name, values in self._columns.items()}
         z = stats.pop("z")
-        if kernel.target.has_split:
+        if isinstance(kernel.target, WeightedTarget):
             log_prior = kernel.target.log_prior(z.flatten(0, 1)).unflatten(0, z.shape[:2])
             stats["log_ratio"] = stats["lp"] - log_prior
-        moments, stat_moments = (
-            {name: running.result(chains) for name, running in columns.items()}
-            for columns in (self._running, self._running_stats)
-        )
+        samples = self._constrained(kernel, z)
+        sites = [name for name in samples if save_params is None or name in save_params]
         assert self._num_diverging is not None  # there is a draw
-        samples, num_diverging = self._constrained(kernel, z), self._num_diverging[chains]
-        return RecordedRun(samples, stats, moments, stat_moments, num_diverging, self._num_draws)
+        return RecordedRun(
+            samples={name: samples[name] for name in sites},
+            stats=stats,
+            moments={name: self._running[name].result(chains) for name in sites},
+            stat_moments={name: running.result(chains) for name, running in self._running_stats.items()},
+            num_diverging=self._num_diverging[chains],
+            num_draws=self._num_draws,
+            superchain=kernel.placed.nonzero().flatten() // num_copies,
+            num_invalid=int(kernel.diagnostics()["invalid proposals"]),
+        )
 
     def _constrained(self, kernel: BatchKernel, z: Float[Tensor, "*batch dim"]) -> dict[str, Tensor]:
-        return {
-            name: self._transforms[name].inv(value) if name in self._transforms else value
-            for name, value in kernel.target.unpack(z).items()
-        }
+        return constrained(kernel.target.unpack(z), self._transforms)

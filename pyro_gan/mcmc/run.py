@@ -3,70 +3,56 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any, Literal, final
 
 import pyro
 import pyro.poutine as poutine
 import torch
 from pyro.infer.mcmc.api import AbstractMCMC
-from pyro.infer.mcmc.util import diagnostics, print_summary, select_samples
+from pyro.infer.mcmc.util import select_samples
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from pyro_gan import checks
 from pyro_gan._typing import Params
 from pyro_gan.mcmc.kernel import BatchKernel
-from pyro_gan.mcmc.moments import Moments, moments_table, nested_r_hat
+from pyro_gan.mcmc.moments import Moments
 from pyro_gan.mcmc.record import Record
+from pyro_gan.mcmc.recorded import RecordedRun
 
 __all__ = ["VectorizedMCMC"]
 
-#: Split R-hat needs two draws in each half.
-MIN_DRAWS_FOR_RHAT = 4
 
-#: Share of chains without a move among the kept draws from which on a run warns; by chance a few have none, and of
-#: runs that are too short many.
-MAX_FROZEN, MIN_STEPS_TO_MOVE = 0.01, 20
-
-#: Share of diverging steps from which on a run warns.
-MAX_DIVERGING = 0.01
-
-
+@final
 class VectorizedMCMC(AbstractMCMC):
     """`pyro.infer.MCMC` with the chains as a batch dimension: thousands of them cost one network pass a step.
 
     Args:
         kernel: A `BatchKernel`.
         num_samples: Draws to keep a chain.
-        warmup_steps: Steps before the first draw, not kept; the step size adapts in them. As many as there are steps
-            after them if None; with `keep="last"`, where those may be few, it must be given.
-        initial_params: Unconstrained starting points, `{site: (num_chains, *event)}`; the prior's draws if None.
+        warmup_steps: Steps before the first draw, not kept; the step size adapts in them. If None as many as the steps
+            that follow; with `keep="last"` it must be given.
+        initial_params: Unconstrained starting points, `{site: (num_chains, *event)}`; drawn from the prior if None.
         num_chains: Number of chains.
         hook_fn: Called as `hook_fn(kernel, params, stage, i)` after each step, `stage` "Warmup" or "Sample". Chains
-            that have no position yet, or were dropped (`kernel.placed`), are NaN in `params`.
-        mp_context: Must be None: there is one process. For Pyro's argument order only.
+            that have no position yet, or were dropped (see `kernel.placed`), are NaN in `params`.
+        mp_context: Must be None: there is one process. It is here for Pyro's argument order.
         disable_progbar: Whether to show no progress bar.
-        disable_validation: Whether to switch off distributions' argument checks during the run, as Pyro does; None
-            leaves them as they are.
+        disable_validation: Whether to switch off the argument checks of distributions during the run, as Pyro does;
+            None leaves them as they are.
         transforms: Constrained to unconstrained by site, for a bare `potential_fn`.
         save_params: Sites to keep; all if None.
         thin: Steps for each kept draw.
-        keep: "all" draws, or the "last" of each chain: one output a chain, and memory for one. Convergence is then
-            judged by `moments` and nested R-hat, which every run has.
+        keep: "all" draws, or the "last" of each chain: one output a chain, and memory for one. Nested R-hat and
+            `moments`, which every run has, then judge convergence.
         num_superchains: Points to start from, each for `num_chains / num_superchains` chains in a row, as nested R-hat
-            wants it; every chain from its own if None. Given `initial_params` must agree within a superchain.
-
-    Attributes:
-        sample_stats: What was recorded of every kept draw, tensors of shape `(chain, draw)`: `lp` (log density up to a
-            constant), `energy`, `accept_prob`, `diverging`, `moved` (whether the chain has accepted anything since its
-            start), `step_size`, and where prior and weight are known apart `log_ratio` (the log weight, nats).
-        moments: Mean and variance of every chain over all steps after warmup, kept or not, by site, constrained.
+            needs it; one a chain if None. Given `initial_params` must agree within a superchain.
 
     Raises:
-        ValueError: if a number is not positive, the kernel is not batched or disagrees about the chains, or the
-            superchains are not of a size.
+        ValueError: if a number is not positive, the kernel is not batched or was built for another number of chains,
+            or the superchains do not have equally many chains.
 
     References:
         Rank-Normalization, Folding, and Localization: An Improved R-hat, Vehtari et al., 2021,
@@ -108,27 +94,28 @@ class VectorizedMCMC(AbstractMCMC):
             )
         if mp_context is not None:
             raise ValueError(f"Expected mp_context=None: all chains share one process; got {mp_context!r}.")
-        for name, value in (("num_samples", num_samples), ("num_chains", num_chains), ("thin", thin)):
-            if value < 1:
-                raise ValueError(f"Expected {name} of at least 1; got {value}.")
-        if warmup_steps is not None and warmup_steps < 0:
-            raise ValueError(f"Expected warmup_steps of at least 0; got {warmup_steps}.")
+        num_samples, num_chains = (
+            checks.count("num_samples", num_samples),
+            checks.count("num_chains", num_chains),
+        )
+        thin = checks.count("thin", thin)
+        if warmup_steps is not None:
+            warmup_steps = checks.count("warmup_steps", warmup_steps, minimum=0)
+        if hook_fn is not None:
+            checks.function("hook_fn", hook_fn)
         if kernel.num_chains not in (None, num_chains):
             raise ValueError(
                 f"The runner has num_chains={num_chains}, its kernel num_chains={kernel.num_chains}. "
-                "Leave the kernel's out: the runner's is used."
+                "Leave out the kernel's: the runner sets it."
             )
-        if keep not in ("all", "last"):
-            raise ValueError(f'Expected keep="all" or keep="last"; got {keep!r}.')
+        checks.choice("keep", keep, ("all", "last"))
         if keep == "last" and warmup_steps is None:
             raise ValueError(
                 'Expected warmup_steps with keep="last": one draw a chain says nothing about how long the chains need '
                 "to forget where they started. A few hundred are a start; nested R-hat judges them."
             )
-        if num_superchains is not None and (num_superchains < 2 or num_chains % num_superchains):
-            raise ValueError(
-                f"Expected num_superchains of 2 or more that divides num_chains={num_chains}; got {num_superchains}."
-            )
+        if num_superchains is not None and num_chains % checks.count("num_superchains", num_superchains, minimum=2):
+            raise ValueError(f"Expected num_superchains that divides num_chains={num_chains}; got {num_superchains}.")
         super().__init__(kernel, num_chains, transforms)
         self.num_samples = num_samples
         self._wanted_samples, self._wanted_chains = num_samples, num_chains
@@ -136,17 +123,12 @@ class VectorizedMCMC(AbstractMCMC):
         self.thin = thin
         self.keep = keep
         self.num_superchains = num_superchains
-        self.sample_stats: dict[str, Tensor] = {}
-        self.moments: dict[str, Moments] = {}
         self._initial_params = initial_params
         self._hook_fn = hook_fn
         self._disable_progbar = disable_progbar
         self._disable_validation = disable_validation
         self._save_params = save_params
-        self._samples: dict[str, Tensor] | None = None
-        self._kernel_diagnostics: dict[str, Any] = {}
-        self._superchain = self._mean_accept_prob = self._num_diverging = torch.zeros(0)
-        self._lp_moments = Moments(torch.zeros(0), torch.zeros(0), 0)
+        self._recorded: RecordedRun | None = None
         # ArviZ's `from_pyro` reads the model's arguments here.
         self._args: tuple[Any, ...] = ()
         self._kwargs: dict[str, Any] = {}
@@ -163,11 +145,7 @@ class VectorizedMCMC(AbstractMCMC):
         """
         self._args, self._kwargs = args, kwargs
         kernel = self.kernel
-        # What an earlier run has left of `num_chains` and `num_samples` stays until there are new draws.
-        kernel.bind(self._wanted_chains, self.num_superchains)
-        given = kernel._given_params
-        if self._initial_params is not None:
-            kernel.initial_params = dict(self._initial_params)
+        kernel.bind(self._wanted_chains, self.num_superchains, self._initial_params)
         try:
             with _validation(self._disable_validation):
                 kernel.setup(self.warmup_steps, *args, **kwargs)
@@ -176,9 +154,7 @@ class VectorizedMCMC(AbstractMCMC):
                 record = self._iterate()
         finally:
             kernel.release()
-            kernel.initial_params = given
             kernel.cleanup()
-        self._kernel_diagnostics = kernel.diagnostics()
         self._finish(record)
 
     def get_samples(self, num_samples: int | None = None, group_by_chain: bool = False) -> dict[str, Tensor]:
@@ -188,79 +164,64 @@ class VectorizedMCMC(AbstractMCMC):
             num_samples: Number of draws to resample with replacement; all as they are if None.
             group_by_chain: Whether to keep the chain dimension.
         """
-        return select_samples(self._drawn(), num_samples, group_by_chain)
+        return select_samples(self._run.samples, num_samples, group_by_chain)
 
     def diagnostics(self) -> dict[str, Any]:
         """Return effective sample size, split R-hat and nested R-hat by site, by chain divergences and acceptance rate.
 
         Chains are named "chain 000" and so on, so that sorting the names sorts the chains. Effective sample size and
-        split R-hat are NaN with fewer than four draws a chain; nested R-hat, see `moments.nested_r_hat`, is of all
-        steps, with the superchains as they started or every chain one of its own.
+        split R-hat are NaN with fewer than four draws a chain. Nested R-hat, see `moments.nested_r_hat`, is of all
+        steps after warmup; without superchains every chain is one of its own.
         """
-        samples = self._drawn()
-        if self.num_samples >= MIN_DRAWS_FOR_RHAT:
-            result: dict[str, Any] = diagnostics(samples)
-        else:
-            nan = {name: torch.full(value.shape[2:], torch.nan) for name, value in samples.items()}
-            result = {name: {"n_eff": value, "r_hat": value} for name, value in nan.items()}
-        for name in samples:
-            result[name]["nested_r_hat"] = nested_r_hat(self.moments[name], self._superchain)
-        width = max(3, len(str(self.num_chains - 1)))
-        diverging, accept_prob = self.sample_stats["diverging"].cpu(), self._mean_accept_prob.cpu()
-        chains = [f"chain {chain:0{width}d}" for chain in range(self.num_chains)]
-        result["divergences"] = {
-            name: row.nonzero().flatten().tolist() for name, row in zip(chains, diverging, strict=True)
-        }
-        result["acceptance rate"] = dict(zip(chains, accept_prob.tolist(), strict=True))
-        return result
+        return self._run.diagnostics()
 
     def summary(self, prob: float = 0.9) -> None:
-        """Print Pyro's table of means, quantiles, effective sample sizes and R-hats, and what went wrong by chain.
+        """Print Pyro's table of means, quantiles, effective sample sizes and R-hats, and counts of what went wrong.
 
-        With fewer than four draws a chain, as of `keep="last"`, the table is of the moments and nested R-hat.
+        With fewer than four draws a chain, as with `keep="last"`, the table shows the moments and nested R-hat.
         """
-        samples = self._drawn()
-        if self.num_samples >= MIN_DRAWS_FOR_RHAT:
-            print_summary(samples, prob=prob)
-        else:
-            tqdm.write(moments_table(self.moments, self._superchain))
-        still = "unknown after one step" if math.isnan(self.frozen) else f"{self.frozen:.2%}"
-        tqdm.write(
-            f"Number of divergences: {self.num_diverging}\n"
-            f"Invalid proposals (NaN or infinite score, rejected): {self.num_invalid}\n"
-            f"Chains that never moved: {self.never_moved:.2%}\n"
-            f"Chains that stood still while draws were kept: {still}"
-        )
+        self._run.print_summary(prob)
+
+    @property
+    def sample_stats(self) -> dict[str, Tensor]:
+        """What was recorded of every kept draw, tensors `(chain, draw)`; empty before a run.
+
+        `lp` (log density up to a constant), `energy`, `accept_prob`, `diverging`, `moved` (whether the chain has
+        accepted anything since its start), `step_size`, and where prior and weight are known apart `log_ratio` (the log
+        weight, nats).
+        """
+        return {} if self._recorded is None else self._recorded.stats
+
+    @property
+    def moments(self) -> dict[str, Moments]:
+        """Constrained mean and variance of every chain over all steps after warmup, by site; empty before a run."""
+        return {} if self._recorded is None else self._recorded.moments
 
     @property
     def never_moved(self) -> float:
         """Share of the chains that have accepted nothing since their start, warmup included."""
-        self._drawn()
-        return 1.0 - float(self.sample_stats["moved"][:, -1].double().mean())
+        return self._run.never_moved
 
     @property
     def frozen(self) -> float:
         """Share of the chains that have been at one point for all steps after warmup; NaN after a single step."""
-        self._drawn()
-        if self._lp_moments.num_steps == 1:
-            return math.nan
-        still = [
-            (m.variance == 0).reshape(self.num_chains, -1).all(1)
-            for m in (*self.moments.values(), self._lp_moments)
-        ]
-        return float(torch.stack(still).all(0).double().mean())
+        return self._run.frozen
 
     @property
     def num_diverging(self) -> int:
         """Number of diverging steps after warmup, over all chains."""
-        self._drawn()
-        return int(self._num_diverging.sum())
+        return int(self._run.num_diverging.sum())
 
     @property
     def num_invalid(self) -> int:
         """Number of proposals after warmup that were rejected because a score or gradient was not finite."""
-        self._drawn()
-        return int(self._kernel_diagnostics["invalid proposals"])
+        return self._run.num_invalid
+
+    @property
+    def _run(self) -> RecordedRun:
+        if self._recorded is None:
+            raise ValueError("There are no draws yet: call run() first.")
+        return self._recorded
 
     def _iterate(self) -> Record:
         kernel, params = self.kernel, self.kernel.initial_params
@@ -272,7 +233,7 @@ class VectorizedMCMC(AbstractMCMC):
             for stage, i in self._steps():
                 bar.set_description(stage, refresh=False)
                 params = kernel.sample(params)
-                # What the hook does to the chains is the next step's business, and no draw's.
+                # The draw is recorded before the hook, which may change the chains for the next step.
                 if stage == "Sample":
                     record.step(kernel, keep=(i + 1) % self.thin == 0)
                 if self._hook_fn is not None:
@@ -289,54 +250,24 @@ class VectorizedMCMC(AbstractMCMC):
         yield from (("Sample", i) for i in range(self._wanted_samples * self.thin))
 
     def _finish(self, record: Record) -> None:
-        samples, stats, moments, stat_moments, num_diverging, num_draws = record.result(self.kernel)
-        self.sample_stats, self._num_diverging = stats, num_diverging
-        kept = [name for name in samples if self._save_params is None or name in self._save_params]
-        self._samples = {name: samples[name] for name in kept}
-        self.moments = {name: moments[name] for name in kept}
-        self._lp_moments, self._mean_accept_prob = stat_moments["lp"], stat_moments["accept_prob"].mean
-        copies = self._wanted_chains // (self.num_superchains or self._wanted_chains)
-        placed = self.kernel.placed.nonzero().flatten()
-        self._superchain, self.num_chains = placed // copies, len(placed)
-        if num_draws < self._wanted_samples:
-            made = f"Interrupted: kept {num_draws} of {self._wanted_samples} draws of each chain."
-            if self.keep == "last":
-                made = f"Interrupted: kept draw {num_draws} of {self._wanted_samples} of each chain."
-            warnings.warn(made, stacklevel=4)
-        self.num_samples = 1 if self.keep == "last" else num_draws
-        if self.num_chains < self._wanted_chains:
+        num_copies = self._wanted_chains // (self.num_superchains or self._wanted_chains)
+        run = record.result(self.kernel, save_params=self._save_params, num_copies=num_copies)
+        self._recorded, self.num_chains = run, run.num_chains
+        self.num_samples = 1 if self.keep == "last" else run.num_draws
+        if run.num_draws < self._wanted_samples:
+            last = "draw " if self.keep == "last" else ""
             warnings.warn(
-                f"{1 - self.num_chains / self._wanted_chains:.2%} of the chains had accepted nothing when warmup ended "
-                "and were dropped: they started at real data and have no latent to give. What those data stand for is "
-                "missing from the output. Run a longer warmup, or look at LatentPosterior.check().",
+                f"Interrupted: kept {last}{run.num_draws} of {self._wanted_samples}"
+                f"{'' if last else ' draws'} of each chain.",
                 stacklevel=4,
             )
-        if self.never_moved > 0:
-            warnings.warn(
-                f"{self.never_moved:.2%} of the chains accepted nothing since their start: their draws are copies of "
-                "where they started. Run longer, adapt the step size, or look at LatentPosterior.check().",
-                stacklevel=4,
-            )
-        share = self.num_diverging / (self.num_chains * self._lp_moments.num_steps)
-        if share > MAX_DIVERGING:
-            warnings.warn(
-                f"{share:.2%} of the steps after warmup diverged: the step size is too long for this target, or the "
-                "scores are not finite there. Shorten or adapt it, or look for NaN in log_ratio(generator(z)).",
-                stacklevel=4,
-            )
-        if self.frozen > MAX_FROZEN and self._lp_moments.num_steps >= MIN_STEPS_TO_MOVE:
-            warnings.warn(
-                f"{self.frozen:.2%} of the chains stood still while draws were kept: all draws of such a chain are one "
-                "point. Run longer, thin more, adapt the step size, or look at LatentPosterior.check().",
-                stacklevel=4,
-            )
+        for text in run.complaints(self._wanted_chains):
+            warnings.warn(text, stacklevel=4)
 
     def _check_sites(self) -> None:
         taken = {"divergences", "acceptance rate"} & set(self.kernel.target.shapes)
         if taken:
-            raise ValueError(
-                f"Expected sites of other names than {sorted(taken)}, which diagnostics() uses itself."
-            )
+            raise ValueError(f"Expected sites of other names than {sorted(taken)}, which diagnostics() uses itself.")
         unknown = set(self._save_params or ()) - set(self.kernel.target.shapes)
         if unknown:
             raise ValueError(
@@ -352,11 +283,6 @@ class VectorizedMCMC(AbstractMCMC):
                 f"Expected initial_params to agree within each of the {self.num_superchains} superchains, "
                 f"{starts.shape[1]} chains in a row; got others. Nested R-hat compares chains that start together."
             )
-
-    def _drawn(self) -> dict[str, Tensor]:
-        if self._samples is None:
-            raise ValueError("There are no draws yet: call run() first.")
-        return self._samples
 
 
 @contextlib.contextmanager

@@ -1,59 +1,59 @@
-"""Where chains start: the user's points, checked, or draws with a finite potential."""
+"""Where chains start: at points that the user gives, or at draws with a finite potential."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyro_gan import checks
 from pyro_gan._typing import Params
-from pyro_gan.mcmc.metropolis import State
-from pyro_gan.targets import Target
+from pyro_gan.targets import State, Target
+from pyro_gan.targets.base import check_sites
 
-__all__ = ["check_initial_params", "find_start", "start_at"]
+__all__ = ["check_finite", "check_params", "find_start", "given_params", "start_at"]
 
-#: Rounds of draws before giving up, and draws of a round at least: a chain or two may have to look for a rare region.
+#: Rounds of draws before giving up, and least number of draws in a round: one chain may have to find a rare region.
 MAX_ROUNDS, DRAWS_PER_ROUND = 100, 1000
 
 Evaluate = Callable[[Tensor], State]
 
 
-def check_initial_params(params: Params, target: Target, num_chains: int | None) -> None:
-    """Raise unless starting points have the target's sites, shapes and dtype, and are finite.
+def given_params(params: Params) -> dict[str, Tensor]:
+    """Return the user's starting points as a dictionary, or raise unless they are tensors by site."""
+    checks.instance("initial_params", params, Mapping, cure="Pass {site: values}.")
+    return {name: checks.tensor(f"initial_params[{name!r}]", value) for name, value in params.items()}
+
+
+def check_params(name: str, params: Params, target: Target, num_chains: int | str | None) -> None:
+    """Raise unless values by site have the target's sites, shapes and dtype.
 
     Args:
+        name: What the error calls them.
         params: Unconstrained, `{site: (chain, *event)}`, or `{site: (*event)}` if `num_chains` is None.
         target: What is to be sampled.
-        num_chains: Number of chains, or None for one without a chain dimension.
-
-    Raises:
-        ValueError: saying what was expected and what came.
+        num_chains: Number of chains, a word for any number, or None for one chain without a chain dimension.
     """
-    if set(params) != set(target.shapes):
-        raise ValueError(
-            f"Expected initial_params for the sites {sorted(target.shapes)}; got {sorted(params)}."
-        )
+    check_sites(name, params, target)
     lead = () if num_chains is None else (num_chains,)
-    for name, shape in target.shapes.items():
-        value = params[name]
-        if value.shape != torch.Size(lead) + shape:
-            raise ValueError(
-                f"Expected initial_params[{name!r}] of shape {(*lead, *shape)}, unconstrained"
-                f"{'' if num_chains is None else ', one row a chain'}; got {tuple(value.shape)}."
-            )
+    for site, shape in target.shapes.items():
+        cure = f"Values are unconstrained{'' if num_chains is None else ', in one row for each chain'}."
+        value = checks.shaped(f"{name}[{site!r}]", params[site], (*lead, *shape), cure=cure)
         if value.dtype != target.dtype:
-            raise ValueError(
-                f"Expected initial_params[{name!r}] in the model's dtype {target.dtype}; got {value.dtype}."
-            )
+            raise ValueError(f"Expected {name}[{site!r}] in the model's dtype {target.dtype}; got {value.dtype}.")
+
+
+def check_finite(name: str, params: Params) -> None:
+    """Raise unless values by site are finite."""
+    for site, value in params.items():
         if not torch.isfinite(value).all():
-            raise ValueError(f"Expected finite initial_params; got NaN or infinity in {name!r}.")
+            raise ValueError(f"Expected finite {name}; got NaN or infinity in {site!r}.")
 
 
 def start_at(z: Float[Tensor, "chain dim"], evaluate: Evaluate) -> State:
-    """Return the state at the user's points.
+    """Return the state at points that the user gave.
 
     Raises:
         ValueError: if a potential or gradient there is not finite.
@@ -69,10 +69,10 @@ def start_at(z: Float[Tensor, "chain dim"], evaluate: Evaluate) -> State:
 
 
 def find_start(num_chains: int, draw: Callable[[int], Tensor], evaluate: Evaluate) -> State:
-    """Draw a point for every chain, and go on for those whose potential or gradient is not finite.
+    """Draw a point for each chain, and draw again while its potential or gradient is not finite.
 
     Raises:
-        ValueError: if 100 rounds of draws, a thousand or more each, were not enough.
+        ValueError: if 100 rounds of at least a thousand draws each were not enough.
     """
     state = evaluate(draw(num_chains))
     for _ in range(MAX_ROUNDS):
@@ -82,20 +82,12 @@ def find_start(num_chains: int, draw: Callable[[int], Tensor], evaluate: Evaluat
         candidates = evaluate(draw(max(len(waiting), DRAWS_PER_ROUND)))
         found = _usable(candidates).nonzero().flatten()[: len(waiting)]
         waiting = waiting[: len(found)]
-        state = State(
-            *(_replaced(old, waiting, new, found) for old, new in zip(state, candidates, strict=True))
-        )
+        state = state.put(waiting, candidates.take(found))
     raise ValueError(
         f"Found no starting point with a finite potential and gradient for {int((~_usable(state)).sum())} of "
-        f"{num_chains} chains in {MAX_ROUNDS} rounds of {DRAWS_PER_ROUND} draws or more. Look for NaN or infinite "
+        f"{num_chains} chains in {MAX_ROUNDS} rounds of at least {DRAWS_PER_ROUND} draws. Look for NaN or infinite "
         "scores in log_ratio(generator(z)), or pass initial_params."
     )
-
-
-def _replaced(old: Tensor | None, rows: Tensor, new: Tensor | None, source: Tensor) -> Any:
-    if old is None or new is None:
-        return None
-    return old.index_copy(0, rows, new[source])
 
 
 def _usable(state: State) -> Tensor:

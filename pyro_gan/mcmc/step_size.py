@@ -3,61 +3,70 @@
 from __future__ import annotations
 
 import math
+from typing import final
 
 import torch
 from jaxtyping import Float
 from pyro.ops.dual_averaging import DualAveraging
 from torch import Tensor
 
+from pyro_gan import checks
+
 __all__ = ["StepSize"]
 
-
-#: Warmup steps from which on the search may begin far out.
+#: Warmup steps from which on the search is drawn towards a far longer step size.
 MIN_STEPS_TO_EXPLORE = 50
 
 
+@final
 class StepSize:
-    """One step size for a batch of chains, tuned until their mean acceptance meets a target.
+    """One step size for a batch of chains, adapted until their mean acceptance meets a target.
 
-    The statistic is the mean acceptance probability over chains, so a thousand chains tune in a few dozen steps.
+    The statistic is the mean acceptance probability over chains, so a thousand chains adapt in a few dozen steps.
     Everything stays a tensor on the chains' device: no step waits for the host.
 
     Args:
         initial: Step size to start from.
         target_accept_prob: Mean acceptance probability to reach.
-        adapt: Whether to adapt at all.
-        largest: Step size that is never exceeded.
+        adapt: Whether to adapt during warmup.
+        largest: Upper limit of the step size.
+
+    Attributes:
+        value: The current step size, a scalar tensor.
 
     Raises:
         ValueError: if `initial` is not positive and finite, or the target is outside (0, 1).
 
     References:
         The No-U-Turn Sampler, Hoffman and Gelman, 2014, https://arxiv.org/abs/1111.4246, section 3.2.
+
+    Example:
+        >>> step_size = StepSize(0.5, target_accept_prob=0.8)
+        >>> step_size.reset(torch.zeros(4), warmup_steps=100)
+        >>> step_size.update(torch.ones(4))  # all four chains accepted: the next step is longer
+        >>> bool(step_size.value > 0.5)
+        True
     """
 
     def __init__(
-        self, initial: float, target_accept_prob: float, adapt: bool, *, largest: float = math.inf
+        self, initial: float, target_accept_prob: float, adapt: bool = True, *, largest: float = math.inf
     ) -> None:
-        if not (initial > 0 and math.isfinite(initial)):
-            raise ValueError(f"Expected a positive, finite step_size; got {initial}.")
-        if not 0 < target_accept_prob < 1:
-            raise ValueError(f"Expected target_accept_prob inside (0, 1); got {target_accept_prob}.")
-        self.initial = initial
-        self.target_accept_prob = target_accept_prob
+        self.initial = checks.real("step_size", initial, above=0)
+        self.target_accept_prob = checks.real("target_accept_prob", target_accept_prob, above=0, below=1)
         self.adapt = adapt
         self.largest = largest
         self._averaging: DualAveraging | None = None
-        self.value = torch.tensor(min(initial, largest))
+        self.value = torch.tensor(min(self.initial, largest))
 
     def reset(self, like: Tensor, *, warmup_steps: int) -> None:
-        """Go back to the initial step size, in the dtype and on the device of `like`."""
+        """Return to the initial step size, in the dtype and on the device of `like`."""
         self.value = torch.tensor(min(self.initial, self.largest), dtype=like.dtype, device=like.device)
         adapting = self.adapt and warmup_steps > 0
-        # The scheme is pulled towards ten times the start, long steps being cheaper to find out about than short ones;
-        # a short warmup has no time to come back from there.
+        # Dual averaging is pulled towards ten times the start, because long steps are cheaper to try than short ones. A
+        # short warmup has no time to return from there.
         centre = math.log(self.initial * (10 if warmup_steps >= MIN_STEPS_TO_EXPLORE else 1))
-        # A mean over chains is far less noisy than one chain's coin, so we can damp more (gamma) and forget the start
-        # sooner (kappa) than Stan's .05 and .75, which make HMC overshoot its stability limit again and again.
+        # A mean over chains is far less noisy than the acceptance of one chain, so we can damp more (gamma) and forget
+        # the start sooner (kappa) than Stan's 0.05 and 0.75, with which HMC exceeds its stability limit repeatedly.
         self._averaging = DualAveraging(centre, gamma=0.1, kappa=0.6) if adapting else None
 
     @property
@@ -66,16 +75,16 @@ class StepSize:
         return self._averaging is not None
 
     def update(self, accept_prob: Float[Tensor, " chain"]) -> None:
-        """Take one warmup step's acceptance probabilities into account."""
+        """Take the acceptance probabilities of one warmup step into account."""
         if self._averaging is not None:
             shortfall = self.target_accept_prob - accept_prob.mean()
-            # At the largest there is nothing to be gained, and what is learnt there would have to be unlearnt.
+            # At the upper limit a high acceptance must not add to the average: the step size cannot grow.
             shortfall = torch.where(self.value >= self.largest, shortfall.clamp(min=0), shortfall)
             self._averaging.step(shortfall)
             self.value = torch.exp(self._averaging.get_state()[0]).clamp(max=self.largest)
 
     def freeze(self) -> None:
-        """End adaptation: take the averaged step size and keep it."""
+        """End adaptation: keep the averaged step size from now on."""
         if self._averaging is not None:
             self.value = torch.exp(self._averaging.get_state()[1]).clamp(max=self.largest)
             self._averaging = None

@@ -1,32 +1,36 @@
-"""The length of all chains' trajectories, adapted during warmup until their ends are as far from the starts as can be.
+"""The length of all chains' trajectories, adapted during warmup by the ChEES criterion.
 
-The criterion is ChEES, the change in the estimator of the expected square: of the squared distance from the target's
-centre, how much does a trajectory change, squared and averaged over chains?
+ChEES is the change in the estimator of the expected square: the change of the squared distance from the target's centre
+along a trajectory, squared and averaged over chains. Adaptation maximises it.
 """
 
 from __future__ import annotations
 
 import math
+from typing import final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyro_gan import checks
+
 __all__ = ["TrajectoryLength", "chees_gradient"]
 
-#: Adam's: how far a step moves the log length, and how long it remembers squared gradients.
+#: Settings of Adam: the step in the log length, the same at first, and the memory of squared gradients.
 LEARNING_RATE, FIRST_LEARNING_RATE, MEMORY = 0.025, 0.1, 0.95
 
 
+@final
 class TrajectoryLength:
     """One trajectory length for a batch of chains: Adam climbs the ChEES criterion in the log of the length.
 
-    Everything stays a tensor on the chains' device. What is kept when warmup ends is the average of the logs over its
-    last part, not the last iterate.
+    Everything stays a tensor on the chains' device. At the end of warmup the length becomes the average over the last
+    part of warmup, in logs, instead of the last iterate.
 
     Args:
         initial: Length to start from, step size times steps.
-        adapt: Whether to adapt at all.
+        adapt: Whether to adapt the length.
 
     Raises:
         ValueError: if `initial` is not positive and finite.
@@ -37,15 +41,13 @@ class TrajectoryLength:
     """
 
     def __init__(self, initial: float, adapt: bool) -> None:
-        if not (initial > 0 and math.isfinite(initial)):
-            raise ValueError(f"Expected a positive, finite trajectory_length; got {initial}.")
-        self.initial = initial
+        self.initial = checks.real("trajectory_length", initial, above=0)
         self.adapt = adapt
-        self.value = torch.tensor(initial)
+        self.value = torch.tensor(self.initial)
         self._adapting = False
 
     def reset(self, like: Tensor, *, adapting: bool) -> None:
-        """Go back to the initial length, in the dtype and on the device of `like`."""
+        """Return to the initial length, in the dtype and on the device of `like`."""
         self.value = torch.tensor(self.initial, dtype=like.dtype, device=like.device)
         self._adapting = self.adapt and adapting
         self._updates = 0
@@ -56,9 +58,9 @@ class TrajectoryLength:
         """Climb one step.
 
         Args:
-            gradient: Of the criterion in the log of the length; one that is not finite is left out.
-            shortest: Length not to go below: a leapfrog step.
-            longest: Length not to go beyond.
+            gradient: Gradient of the criterion in the log of the length; it counts as 0 if it is not finite.
+            shortest: Lower limit of the length: a leapfrog step.
+            longest: Upper limit of the length.
         """
         if not self._adapting:
             return
@@ -66,15 +68,15 @@ class TrajectoryLength:
         gradient = torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
         self._square = MEMORY * self._square + (1 - MEMORY) * gradient.square()
         unbiased = self._square / (1 - MEMORY**self._updates)
-        # The start may be far off; later steps only have to average noise out.
+        # The start may be far off; later steps only have to average out noise.
         rate = max(LEARNING_RATE, FIRST_LEARNING_RATE / math.sqrt(self._updates))
         step = rate * gradient / unbiased.sqrt().clamp(min=torch.finfo(gradient.dtype).tiny)
         self.value = torch.clamp((self.value.log() + step).exp(), min=shortest, max=longest)
-        # Weights grow with the third power of the step: the last quarter of warmup has two thirds of them.
+        # Weights grow with the third power of the step: the last quarter of warmup has two thirds of the weight.
         self._average = self._average + 4 / (self._updates + 3) * (self.value.log() - self._average)
 
     def freeze(self) -> None:
-        """End adaptation: take the averaged length and keep it."""
+        """End adaptation: keep the averaged length from now on."""
         if self._adapting and self._updates:
             self.value = self._average.exp()
         self._adapting = False
@@ -95,14 +97,14 @@ def chees_gradient(
     .. math:: g = \frac{\ell \sum_m \alpha_m (|q'_m|^2 - |q_m|^2)\, q'_m \cdot p'_m}
                        {(\sum_m \alpha_m (|q'_m|^2 + |q_m|^2))^2} .
 
-    The denominator is ours. The numerator grows with the fourth power of the distance: chains that start far out would
-    leave gradients in Adam's memory beside which all that follow are nothing, and the length would stay where it is.
+    The paper has no denominator. The numerator grows with the fourth power of the distance from the centre: if chains
+    start far out, their gradients stay in Adam's memory, all later ones are negligible, and the length stays the same.
 
     Args:
-        start: Positions where the trajectories start, from the centre, in units in which momenta are velocities.
-        end: Where they end.
-        momentum: Momenta there.
-        accept_prob: Their acceptance probabilities; what has none is left out, finite or not.
+        start: Positions at the starts of the trajectories, from the centre, in units in which momenta are velocities.
+        end: Positions at the ends.
+        momentum: Momenta at the ends.
+        accept_prob: Acceptance probabilities; a trajectory with probability 0 is left out, even if it is not finite.
         length: Length of these trajectories, in any unit.
 
     Returns:
@@ -112,7 +114,6 @@ def chees_gradient(
     slope = (after - before) * (end * momentum).sum(-1)
     moves = accept_prob > 0
     mean_slope, mean_square = (
-        torch.where(moves, accept_prob * value, 0.0).sum() / accept_prob.sum()
-        for value in (slope, before + after)
+        torch.where(moves, accept_prob * value, 0.0).sum() / accept_prob.sum() for value in (slope, before + after)
     )
     return length * mean_slope / mean_square.square()

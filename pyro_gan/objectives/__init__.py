@@ -1,11 +1,10 @@
-"""How a critic and a generator are trained, and which log density ratio that training leaves in the critic."""
+"""Losses that train a critic and a generator, and the log density ratio that the trained critic gives."""
 
-from pyro_gan.objectives.base import Objective, Penalty, SeparableObjective, TwoSampleLoss
+from pyro_gan.objectives.base import Objective, Penalty, SeparableObjective, TwoSampleLoss, no_log_ratio
 from pyro_gan.objectives.bregman import BKL, KLIEP, LSIF, UKL
 from pyro_gan.objectives.divergences import (
     GAN,
     KL,
-    DonskerVaradhan,
     JensenShannon,
     Neyman,
     Pearson,
@@ -20,9 +19,12 @@ from pyro_gan.objectives.ipm import Wasserstein
 from pyro_gan.objectives.margins import Hinge, Misclassification
 from pyro_gan.objectives.penalties import DRAGAN, R1, GradientPenalty, batch_noise, clip_weights
 from pyro_gan.objectives.scoring import Bernoulli, Brier, Exponential, LeastSquares, Spherical
+from pyro_gan.objectives.scoring_rule import ScoringRule
+from pyro_gan.objectives.tangent import exp_tangent
 from pyro_gan.objectives.transport import FittedTransport, fit_transport
 from pyro_gan.objectives.two_sample import MMD, GaussianKernel, MomentMatching, RationalQuadraticKernel
-from pyro_gan.objectives.up_to_constant import Normalised
+from pyro_gan.objectives.up_to_constant import DonskerVaradhan, Normalised
+from pyro_gan.objectives.variational import Divergence
 
 __all__ = [
     "BKL",
@@ -36,6 +38,7 @@ __all__ = [
     "UKL",
     "Bernoulli",
     "Brier",
+    "Divergence",
     "DonskerVaradhan",
     "EntropicTransport",
     "Exponential",
@@ -57,6 +60,7 @@ __all__ = [
     "Penalty",
     "RationalQuadraticKernel",
     "ReverseKL",
+    "ScoringRule",
     "SeparableObjective",
     "Spherical",
     "SquaredHellinger",
@@ -65,6 +69,8 @@ __all__ = [
     "Wasserstein",
     "batch_noise",
     "clip_weights",
+    "exp_tangent",
     "fit_gan",
     "fit_transport",
+    "no_log_ratio",
 ]

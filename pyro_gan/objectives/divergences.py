@@ -1,23 +1,20 @@
-"""f-GAN's divergences: the critic bounds one from below, and its output at the optimum is a function of the ratio."""
+"""f-GAN's divergences: the critic bounds each from below; at the optimum its output is a function of the ratio."""
 
 from __future__ import annotations
 
 import math
 from typing import final
 
-from jaxtyping import Float
-from torch import Tensor
 from torch.nn.functional import softplus
 
-from pyro_gan.objectives._tangent import LIMIT, exp_tangent
-from pyro_gan.objectives.base import no_log_ratio
-from pyro_gan.objectives.up_to_constant import UpToConstant
+from pyro_gan.checks import tensor
+from pyro_gan.objectives.base import Outputs, Scalar, no_log_ratio
+from pyro_gan.objectives.tangent import LIMIT, exp_tangent
 from pyro_gan.objectives.variational import Divergence
 
 __all__ = [
     "GAN",
     "KL",
-    "DonskerVaradhan",
     "JensenShannon",
     "Neyman",
     "Pearson",
@@ -31,7 +28,8 @@ __all__ = [
 class KL(Divergence):
     r"""The Kullback-Leibler divergence :math:`KL(p_{data} \| p_G)`, :math:`f(u) = u \log u`; :math:`\log r = v - 1`.
 
-    The critic minimises :math:`-E_{data} v + E_G e^{v - 1}`. References and the generator: `Divergence`.
+    The critic minimises :math:`-E_{data} v + E_G e^{v - 1}`. The value at output v is that of `UKL` at output v - 1,
+    minus 1. `Divergence` has the references and describes the generator.
 
     Example:
         >>> import torch
@@ -39,23 +37,16 @@ class KL(Divergence):
         tensor(0.)
     """
 
-    _reward_range = (-math.inf, 1 + LIMIT)
+    reward_range = (-math.inf, 1 + LIMIT)
+    offset = -1.0
 
-    def real_term(self, output: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+    def real_term(self, output: Outputs) -> Scalar:
         """Return the mean of -v."""
         return -output.mean()
 
-    def generated_term(self, output: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+    def generated_term(self, output: Outputs) -> Scalar:
         """Return the mean of exp(v - 1)."""
         return exp_tangent(output - 1).mean()
-
-    def log_ratio(self, output: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-        """Return v - 1."""
-        return output - 1
-
-    def output(self, log_ratio: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-        """Return the log ratio plus 1."""
-        return log_ratio + 1
 
 
 @final
@@ -63,8 +54,8 @@ class ReverseKL(Divergence):
     r"""The divergence :math:`KL(p_G \| p_{data})`, :math:`f(u) = -\log u`; :math:`\log r = v`.
 
     The critic minimises :math:`E_{data} e^{-v} + E_G v - 1`. `Minimax` gives the generator :math:`-E_G v`, the log
-    ratio itself, whose gradient is 1 wherever the critic stands; the default :math:`E_G e^{-v}` explodes where the
-    critic rejects. References: `Divergence`.
+    ratio itself, with gradient 1 at every output; the gradient of the default :math:`E_G e^{-v}` explodes where the
+    critic rejects. `Divergence` has the references.
 
     Example:
         >>> import torch
@@ -72,13 +63,13 @@ class ReverseKL(Divergence):
         tensor(0.)
     """
 
-    _reward_range = (-LIMIT, math.inf)
+    reward_range = (-LIMIT, math.inf)
 
-    def real_term(self, output: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+    def real_term(self, output: Outputs) -> Scalar:
         """Return the mean of exp(-v)."""
         return exp_tangent(-output).mean()
 
-    def generated_term(self, output: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+    def generated_term(self, output: Outputs) -> Scalar:
         """Return the mean of v - 1."""
         return output.mean() - 1
 
@@ -87,9 +78,10 @@ class ReverseKL(Divergence):
 class Pearson(Divergence):
     r"""Pearson's :math:`\chi^2`, :math:`f(u) = (u - 1)^2`; :math:`\log r = \log(1 + v / 2)` for :math:`v > -2`.
 
-    The critic minimises :math:`-E_{data} v + E_G[v^2 / 4 + v]`. The output is linear in the ratio, and nothing keeps
-    a network's above -2; where it is not, the ratio would be negative and `log_ratio` raises. References and the
-    generator: `Divergence`.
+    The critic minimises :math:`-E_{data} v + E_G[v^2 / 4 + v]`. The value at output :math:`2 (e^u - 1)` is twice that
+    of `LSIF` at output u. The output is linear in the ratio, and nothing keeps the output of a network
+    above -2; at or below -2 it would stand for a ratio of 0 or less, and `log_ratio` raises. `Divergence` has the
+    references and describes the generator.
 
     Example:
         >>> import torch
@@ -97,41 +89,41 @@ class Pearson(Divergence):
         tensor([0.0000, 0.6931])
     """
 
-    _reward_range = (-math.inf, 2 * math.expm1(LIMIT))
+    reward_range = (-math.inf, 2 * math.expm1(LIMIT))
 
-    def real_term(self, output: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+    def real_term(self, output: Outputs) -> Scalar:
         """Return the mean of -v."""
         return -output.mean()
 
-    def generated_term(self, output: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+    def generated_term(self, output: Outputs) -> Scalar:
         """Return the mean of v^2 / 4 + v."""
         return (output.square() / 4 + output).mean()
 
-    def log_ratio(self, output: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+    def log_ratio(self, output: Outputs) -> Outputs:
         """Return log(1 + v / 2).
 
         Raises:
             ValueError: if an output is -2 or less.
         """
-        if bool((output <= -2).any()):
+        if bool((tensor("output", output) <= -2).any()):
             raise no_log_ratio(
                 "Expected outputs above -2, where a Pearson critic has a log ratio; got values down to "
                 f"{float(output.min()):.4g}, which stand for a ratio of 0 or less."
             )
         return (output / 2).log1p()
 
-    def output(self, log_ratio: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-        """Return 2 (r - 1), which beyond 20 nats goes on as its tangent."""
-        return 2 * (exp_tangent(log_ratio) - 1)
+    def output(self, log_ratio: Outputs) -> Outputs:
+        """Return 2 (r - 1), which continues as its tangent beyond 20 nats."""
+        return 2 * (exp_tangent(tensor("log_ratio", log_ratio)) - 1)
 
 
 @final
 class Neyman(Divergence):
     r"""Neyman's :math:`\chi^2`, :math:`f(u) = (1 - u)^2 / u`; :math:`\log r = v / 2`.
 
-    The critic minimises :math:`E_{data}[e^{-v} - 1] + E_G[2 - 2 e^{-v/2}]`. Its samples weigh :math:`1 / r^2`, so
-    that fits to finite data run away where another objective's would not: prefer any other. References and the
-    generator: `Divergence`.
+    The critic minimises :math:`E_{data}[e^{-v} - 1] + E_G[2 - 2 e^{-v/2}]`. Samples have the weight :math:`1 / r^2`,
+    so fits to finite data run away where those of other objectives do not: prefer any other objective. `Divergence` has
+    the references and describes the generator.
 
     Example:
         >>> import torch
@@ -139,31 +131,26 @@ class Neyman(Divergence):
         tensor(0.)
     """
 
-    _reward_range = (-2 * LIMIT, math.inf)
+    reward_range = (-2 * LIMIT, math.inf)
+    slope = 0.5
+    corrects = ("real",)
 
-    def real_term(self, output: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+    def real_term(self, output: Outputs) -> Scalar:
         """Return the mean of exp(-v) - 1."""
         return exp_tangent(-output, 2 * LIMIT).mean() - 1
 
-    def generated_term(self, output: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+    def generated_term(self, output: Outputs) -> Scalar:
         """Return the mean of 2 - 2 exp(-v / 2)."""
         return 2 - 2 * exp_tangent(-output / 2).mean()
-
-    def log_ratio(self, output: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-        """Return v / 2."""
-        return output / 2
-
-    def output(self, log_ratio: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-        """Return twice the log ratio."""
-        return 2 * log_ratio
 
 
 @final
 class SquaredHellinger(Divergence):
     r"""The squared Hellinger distance, :math:`f(u) = (\sqrt{u} - 1)^2`; :math:`\log r = 2 v`.
 
-    The critic minimises :math:`E_{data}[e^{-v} - 1] + E_G[e^{v} - 1]`, the exponential scoring rule in other units,
-    bounded below on any data. References and the generator: `Divergence`.
+    The critic minimises :math:`E_{data}[e^{-v} - 1] + E_G[e^{v} - 1]`, which is bounded below on any data. The value
+    at output v is twice that of `Exponential` at output 2 v, minus 2. `Divergence` has the references and describes the
+    generator.
 
     Example:
         >>> import torch
@@ -171,32 +158,25 @@ class SquaredHellinger(Divergence):
         tensor(0.)
     """
 
-    _reward_range = (-LIMIT / 2, LIMIT / 2)
+    reward_range = (-LIMIT / 2, LIMIT / 2)
+    slope = 2.0
 
-    def real_term(self, output: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+    def real_term(self, output: Outputs) -> Scalar:
         """Return the mean of exp(-v) - 1."""
         return exp_tangent(-output, LIMIT / 2).mean() - 1
 
-    def generated_term(self, output: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+    def generated_term(self, output: Outputs) -> Scalar:
         """Return the mean of exp(v) - 1."""
         return exp_tangent(output, LIMIT / 2).mean() - 1
-
-    def log_ratio(self, output: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-        """Return 2 v."""
-        return 2 * output
-
-    def output(self, log_ratio: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-        """Return half the log ratio."""
-        return log_ratio / 2
 
 
 @final
 class JensenShannon(Divergence):
-    r"""f-GAN's Jensen-Shannon row; :math:`\log r = v`.
+    r"""f-GAN's row "Jensen-Shannon", a bound of *twice* the Jensen-Shannon divergence; :math:`\log r = v`.
 
     The critic minimises :math:`E_{data}[\mathrm{sp}(-v) - \log 2] + E_G[\mathrm{sp}(v) - \log 2]`, with softplus
-    :math:`\mathrm{sp}`: `Bernoulli`, twice and less a constant. What it bounds is *twice* the divergence of that name.
-    References and the generator: `Divergence`.
+    :math:`\mathrm{sp}`: the loss of `GAN` minus :math:`\log 4`. `Divergence` has the references and describes the
+    generator.
 
     Example:
         >>> import torch
@@ -204,21 +184,29 @@ class JensenShannon(Divergence):
         tensor(0.)
     """
 
-    def real_term(self, output: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
-        """Return the mean of softplus(-v), less log 2."""
+    def real_term(self, output: Outputs) -> Scalar:
+        """Return the mean of softplus(-v), minus log 2."""
         return softplus(-output).mean() - math.log(2)
 
-    def generated_term(self, output: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
-        """Return the mean of softplus(v), less log 2."""
+    def generated_term(self, output: Outputs) -> Scalar:
+        """Return the mean of softplus(v), minus log 2."""
         return softplus(output).mean() - math.log(2)
 
 
 @final
 class GAN(Divergence):
-    r"""f-GAN's GAN row, twice the Jensen-Shannon divergence less :math:`\log 4`; :math:`\log r = v`.
+    r"""f-GAN's row "GAN", twice the Jensen-Shannon divergence minus :math:`\log 4`; :math:`\log r = v`.
 
-    The critic minimises :math:`E_{data} \mathrm{sp}(-v) + E_G \mathrm{sp}(v)`: `Bernoulli`, twice. References and the
-    generator: `Divergence`.
+    The critic minimises :math:`E_{data} \mathrm{sp}(-v) + E_G \mathrm{sp}(v)`, with softplus :math:`\mathrm{sp}`: twice
+    the loss of `Bernoulli` at even prior. `BKL`, the binary Kullback-Leibler divergence, is this class by another name:
+    the Bregman divergence of :math:`f(u) = u \log u - (1 + u) \log(1 + u)` between the ratio and :math:`e^v`.
+    `Divergence` describes the generator.
+
+    References:
+        f-GAN: Training Generative Neural Samplers using Variational Divergence Minimization, S. Nowozin, B. Cseke and
+        R. Tomioka, 2016, https://arxiv.org/abs/1606.00709;
+        Density Ratio Matching under the Bregman Divergence, M. Sugiyama, T. Suzuki and T. Kanamori, 2012,
+        https://doi.org/10.1007/s10463-011-0343-8
 
     Example:
         >>> import torch
@@ -226,22 +214,22 @@ class GAN(Divergence):
         tensor(1.3863)
     """
 
-    def real_term(self, output: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+    def real_term(self, output: Outputs) -> Scalar:
         """Return the mean of softplus(-v)."""
         return softplus(-output).mean()
 
-    def generated_term(self, output: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+    def generated_term(self, output: Outputs) -> Scalar:
         """Return the mean of softplus(v)."""
         return softplus(output).mean()
 
 
 @final
 class TotalVariation(Divergence):
-    r"""The total variation distance, :math:`f(u) = |u - 1| / 2`, with :math:`T = \tanh(v) / 2`; no ratio.
+    r"""The total variation distance, :math:`f(u) = |u - 1| / 2`, with :math:`T = \tanh(v) / 2`; it leaves no ratio.
 
     The critic minimises :math:`(E_G \tanh v - E_{data} \tanh v) / 2`. Its optimum is the sign of
-    :math:`p_{data} - p_G`, approached as outputs grow without end: `log_ratio` raises. Bounded, and flat for both
-    players where the critic is sure. References: `Divergence`.
+    :math:`p_{data} - p_G`, approached as outputs grow without end: `log_ratio` and `output` raise. The loss is bounded,
+    and flat for both players where the critic is sure. `Divergence` has the references.
 
     Example:
         >>> import torch
@@ -250,52 +238,31 @@ class TotalVariation(Divergence):
     """
 
     proper = False
+    corrects = ()
 
-    def real_term(self, output: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+    def real_term(self, output: Outputs) -> Scalar:
         """Return the mean of -tanh(v) / 2."""
         return -output.tanh().mean() / 2
 
-    def generated_term(self, output: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+    def generated_term(self, output: Outputs) -> Scalar:
         """Return the mean of tanh(v) / 2."""
         return output.tanh().mean() / 2
 
-    def log_ratio(self, output: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+    def log_ratio(self, output: Outputs) -> Outputs:
         """Raise: only the output's sign means anything.
 
         Raises:
             ValueError: always, naming the cure.
         """
-        raise no_log_ratio(_TOTAL_VARIATION)
+        raise no_log_ratio(
+            "The total variation bound leaves no log density ratio in its critic: at the optimum only the output's "
+            "sign is determined."
+        )
 
-    def output(self, log_ratio: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+    def output(self, log_ratio: Outputs) -> Outputs:
         """Raise as `log_ratio` does.
 
         Raises:
             ValueError: always, naming the cure.
         """
-        raise no_log_ratio(_TOTAL_VARIATION)
-
-
-_TOTAL_VARIATION = (
-    "The total variation bound leaves no log density ratio in its critic: at the optimum only the output's sign is "
-    "determined."
-)
-
-
-@final
-class DonskerVaradhan(UpToConstant):
-    r"""The Donsker-Varadhan bound of :math:`KL(p_{data} \| p_G)`, tighter than `KL`'s.
-
-    The critic minimises :math:`-E_{data} v + \log E_G e^v`, and :math:`\log r = v` up to a constant. The constant, the
-    bias and the cure: `UpToConstant`.
-
-    References:
-        Asymptotic Evaluation of Certain Markov Process Expectations for Large Time, M. Donsker and S. Varadhan, 1983,
-        https://doi.org/10.1002/cpa.3160360204;
-        MINE: Mutual Information Neural Estimation, M. I. Belghazi et al., 2018, https://arxiv.org/abs/1801.04062
-
-    Example:
-        >>> import torch
-        >>> DonskerVaradhan().critic_loss(torch.full((3,), 7.0), torch.full((5,), 7.0))
-        tensor(0.)
-    """
+        return self.log_ratio(log_ratio)

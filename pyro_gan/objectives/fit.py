@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, final
 
 import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
+from torch.distributions import Distribution
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pyro_gan._networks import critic_scores
+from pyro_gan.checks import count, function, instance, real, shaped
 from pyro_gan.objectives.base import Objective, Penalty, TwoSampleLoss
 from pyro_gan.objectives.entropic import EntropicTransport
-from pyro_gan.training import Player, train
-from pyro_gan.training.batches import Batches
+from pyro_gan.training import Batches, Player, train
 
 __all__ = ["FittedGAN", "fit_gan"]
 
 
+@final
 class FittedGAN(NamedTuple):
     """A trained pair, in evaluation mode.
 
     Attributes:
-        generator: The generator, or its running average where one was asked for.
+        generator: The generator, or its running average if `averaging` was set.
         critic: The critic; None for a loss on samples.
         num_steps: Steps done.
     """
@@ -49,7 +51,7 @@ def fit_gan(
     critic_steps: int = 1,
     penalty: Penalty | None = None,
     averaging: float | None = None,
-    callback: Callable[[int, dict[str, float]], bool | None] | None = None,
+    callback: Callable[[int, dict[str, float], FittedGAN], bool | None] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: int = 1000,
     progress: bool = True,
@@ -57,39 +59,38 @@ def fit_gan(
     """Train a generator against a critic, or against a loss on samples.
 
     A step is `critic_steps` updates of the critic and one of the generator, each on a fresh batch and fresh latents.
-    Networks are put in training mode and left in evaluation mode. A run that is killed goes on from its checkpoint, and
-    ends with the bits of one that was not, if `data` is a tensor or draws each epoch's order from torch's generators as
-    the epoch begins (a `DataLoader` does).
+    Networks are set to training mode for the run and to evaluation mode after it. A run that is killed continues from
+    its checkpoint. It ends with the bits of an uninterrupted run if `data` is a tensor, or draws the order of each
+    epoch from torch's generators as the epoch begins (a `DataLoader` does).
 
     Args:
         generator: Latents `(batch, *latent)` to data `(batch, *event)`.
-        critic: Data to one score a row; None with a `TwoSampleLoss`.
-        prior: The latents' law: `batch_shape ()`.
+        critic: Data to one score for each row; None with a `TwoSampleLoss`.
+        prior: The distribution of the latents, `batch_shape ()`.
         data: All data, `(datum, *event)`, or an iterable of batches that can be iterated again; a batch is a tensor or
             a sequence that begins with one.
-        objective: What critic and generator minimise; `Paired` gives each its own. `EntropicTransport` sees the data
-            beside the critic, which has two outputs a row in its dual form.
-        generator_optimizer: Of the generator's parameters.
-        critic_optimizer: Of the critic's.
-        num_steps: Steps in all, those before a resume included.
-        batch_size: Rows of a batch, where `data` is a tensor.
+        objective: What critic and generator minimise; `Paired` gives each its own. `EntropicTransport` takes the data
+            too; in its dual form the critic has two outputs for each row.
+        generator_optimizer: The optimiser of the generator's parameters.
+        critic_optimizer: The optimiser of the critic's parameters.
+        num_steps: The total number of steps, those before a resume included.
+        batch_size: Rows of a batch, if `data` is a tensor.
         critic_steps: Updates of the critic in a step.
         penalty: Added to the critic's loss.
-        averaging: Weight of the old in a running average of the generator's parameters and buffers, which is then the
-            generator returned; .999 is usual.
-        callback: Called after each step with the number of steps done and the losses "critic" and "generator". True
-            ends the run.
+        averaging: Weight of the old values in a running average of the generator's parameters and buffers; the average
+            is then the generator returned. Usual is .999.
+        callback: Called after each step with the number of steps done, the losses "critic" and "generator", and the
+            `FittedGAN` that this call would return if it ended there. True ends the run.
         checkpoint: Path of a file; see `training.train`.
         checkpoint_every: Steps between checkpoints.
         progress: Show a bar with the losses.
 
     Returns:
-        The pair. The critic that `LogRatio(critic, objective)` reads has seen the generator of every step, and not its
-        average: for a sharp log ratio of that, fit a fresh one.
+        The pair. The critic, as `LogRatio(critic, objective)` takes it, was trained on the generator of every step and
+        never on the average: for a sharp log ratio of the average, fit a fresh critic.
 
     Raises:
-        ValueError: if critic, optimiser and objective do not belong together, generated data have another shape than
-            real ones, the data end or are empty, or a checkpoint does not fit.
+        ValueError: if an argument does not fit, generated data have another shape than real ones, or the data end.
         NonFiniteLoss: naming player and step.
 
     References:
@@ -110,25 +111,26 @@ def fit_gan(
         >>> gan.generator(torch.zeros(7, 1)).shape
         torch.Size([7, 1])
     """
-    _check_pair(critic, objective, critic_optimizer, penalty, critic_steps, averaging)
-    device = next(generator.parameters()).device
+    _check_pair(critic, objective, critic_optimizer, penalty)
+    for name, value in (("penalty", penalty), ("callback", callback)):
+        if value is not None:
+            function(name, value)
+    prior, critic_steps = instance("prior", prior, Distribution), count("critic_steps", critic_steps)
+    device = next(instance("generator", generator, nn.Module).parameters(), torch.empty(0)).device
     batches = Batches(data, batch_size=batch_size, device=device)
     if checkpoint is not None and not batches.can_resume:
         raise ValueError(
             "Expected data that can be iterated again, to resume from a checkpoint; got an iterator. Pass the "
             "DataLoader or list itself, or no checkpoint."
         )
-    averaged = None
+    averaged, kept = None, generator
     if averaging is not None:
+        averaging = real("averaging", averaging, minimum=0, below=1, cure="Usual is .999.")
         averaged = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(averaging), use_buffers=True)
+        kept = averaged.module.eval()
 
     def generate(real: Tensor) -> Tensor:
-        generated = generator(prior.sample((len(real),)))
-        if generated.shape != real.shape:
-            raise ValueError(
-                f"Expected generated data of the real data's shape, {tuple(real.shape)}; got {tuple(generated.shape)}."
-            )
-        return generated
+        return shaped("generated data like the real data,", generator(prior.sample((len(real),))), real.shape)
 
     def critic_loss(real: Tensor) -> Tensor:
         assert critic is not None and not isinstance(objective, TwoSampleLoss)
@@ -153,12 +155,17 @@ def fit_gan(
     def after_step(step: int, losses: dict[str, float]) -> bool | None:
         if averaged is not None:
             averaged.update_parameters(generator)
-        return None if callback is None else callback(step, losses)
+        if callback is None:
+            return None
+        networks.eval()
+        ended = callback(step, losses, FittedGAN(kept, critic, step))
+        networks.train()
+        return ended
 
     players = [Player("generator", generator, generator_optimizer, generator_loss)]
     if critic is not None and critic_optimizer is not None:
         players.insert(0, Player("critic", critic, critic_optimizer, critic_loss, critic_steps))
-    modes = [network.train() for network in (generator, critic) if network is not None]
+    networks = nn.ModuleList(network for network in (generator, critic) if network is not None).train()
     try:
         done = train(
             players,
@@ -171,14 +178,13 @@ def fit_gan(
             progress=progress,
         )
     finally:
-        for network in modes:
-            network.eval()
-    kept = generator if averaged is None else averaged.module
-    return FittedGAN(kept.eval(), critic, done)
+        networks.eval()
+    return FittedGAN(kept, critic, done)
 
 
+@final
 class _Memory:
-    """What a checkpoint keeps beside the players: the place in the data, and the running average."""
+    """What a checkpoint keeps besides the players: the position in the data, and the running average."""
 
     def __init__(self, batches: Batches, averaged: nn.Module | None) -> None:
         self._batches, self._averaged = batches, averaged
@@ -189,34 +195,17 @@ class _Memory:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if bool(state["averaged"]) != (self._averaged is not None):
-            raise ValueError(
-                "The checkpoint does not fit: averaging is on in one of file and call, and off in the other."
-            )
+            raise ValueError("The checkpoint does not fit: averaging is on in only one of the file and this call.")
         if self._averaged is not None:
             self._averaged.load_state_dict(state["averaged"])
         self._batches.load_state_dict(state["batches"])
 
 
-def _check_pair(
-    critic: nn.Module | None,
-    objective: Objective | TwoSampleLoss | EntropicTransport,
-    critic_optimizer: Optimizer | None,
-    penalty: Penalty | None,
-    critic_steps: int,
-    averaging: float | None,
-) -> None:
-    if not isinstance(objective, Objective | TwoSampleLoss | EntropicTransport):
-        raise ValueError(
-            f"Expected an objective or a loss on samples, such as Bernoulli(); got {objective!r}."
-        )
+def _check_pair(critic: Any, objective: Any, critic_optimizer: Any, penalty: Any) -> None:
+    instance("objective", objective, Objective, TwoSampleLoss, EntropicTransport, cure="For instance Bernoulli().")
     if isinstance(objective, TwoSampleLoss):
         if critic is not None or critic_optimizer is not None or penalty is not None:
-            raise ValueError(
-                f"Expected no critic, optimiser or penalty for one with {objective!r}: it needs none."
-            )
-    elif critic is None or critic_optimizer is None:
-        raise ValueError(f"Expected a critic and a critic_optimizer with {objective!r}; got none.")
-    if critic_steps < 1:
-        raise ValueError(f"Expected critic_steps of at least 1; got {critic_steps}.")
-    if averaging is not None and not 0 <= averaging < 1:
-        raise ValueError(f"Expected averaging in [0, 1); got {averaging}. .999 is usual.")
+            raise ValueError(f"Expected no critic, critic_optimizer or penalty with {objective!r}; got one.")
+        return
+    instance("critic", critic, nn.Module, cure=f"{objective!r} needs one.")
+    instance("critic_optimizer", critic_optimizer, Optimizer, cure=f"{objective!r} needs one.")

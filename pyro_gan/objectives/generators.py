@@ -1,27 +1,26 @@
-"""Another generator for the same critic: the zero-sum game, or the divergence of another objective."""
+"""Another generator's loss for the same critic: the zero-sum game, or the loss of another objective."""
 
 from __future__ import annotations
 
 from typing import final
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from pyro_gan.objectives.base import Objective, SeparableObjective
+from pyro_gan.checks import instance
+from pyro_gan.objectives.base import Objective, Outputs, Scalar, SeparableObjective, check_outputs
 
 __all__ = ["Minimax", "Paired"]
 
 
 @final
 class Minimax(SeparableObjective):
-    r"""The critic of an objective, its generator in the zero-sum game: it minimises :math:`-F(generated)`.
+    r"""The critic of an objective, and the generator of its zero-sum game, which minimises :math:`-F(generated)`.
 
-    What the critic pays for generated data the generator earns. For f-divergences and Bregman losses its gradient, at
-    the critic's optimum, is the gradient of the divergence itself. For scoring rules it is the saturating form: where
-    the critic is sure that a sample is generated the gradient is nearly zero, and such a generator learns slowly from
-    a good critic. `Minimax(ReverseKL())` does not saturate: it minimises the mean of -log r. Weights of the two
-    classes are left out.
+    The generator gains what generated data cost the critic. For f-divergences and Bregman losses its gradient at the
+    critic's optimum is the gradient of the divergence itself. For scoring rules this is the saturating form: the
+    gradient is nearly zero where the critic is sure that a sample is generated, so such a generator learns slowly from
+    a good critic. `Minimax(ReverseKL())` does not saturate: it minimises the mean of -log r. The generator's loss does
+    not contain the weights of the two classes.
 
     Args:
         objective: Any objective with two terms.
@@ -41,37 +40,36 @@ class Minimax(SeparableObjective):
     """
 
     def __init__(self, objective: SeparableObjective) -> None:
-        if not isinstance(objective, SeparableObjective):
-            raise ValueError(
-                f"Expected an objective with a term of real and one of generated outputs; got {objective!r}. "
-                "Around a Paired put it on the inside: Paired(critic, Minimax(generator))."
-            )
-        self.objective = objective
-        self.proper, self.class_prior = objective.proper, objective.class_prior
+        cure = "Put it inside a Paired, not around it: Paired(critic, Minimax(generator))."
+        self.objective = instance("objective", objective, SeparableObjective, cure=cure)
+        _copy_facts(objective, self)
 
     def __repr__(self) -> str:
         return f"Minimax({self.objective!r})"
 
-    def real_term(self, output: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+    def real_term(self, output: Outputs) -> Scalar:
         """Return the objective's term."""
         return self.objective.real_term(output)
 
-    def generated_term(self, output: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+    def generated_term(self, output: Outputs) -> Scalar:
         """Return the objective's term."""
         return self.objective.generated_term(output)
 
-    def log_ratio(self, output: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+    def log_ratio(self, output: Outputs) -> Outputs:
         """Return the objective's log ratio."""
         return self.objective.log_ratio(output)
 
-    def output(self, log_ratio: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+    def output(self, log_ratio: Outputs) -> Outputs:
         """Return the objective's optimal output."""
         return self.objective.output(log_ratio)
 
-    def _critic_loss(self, real: Tensor, generated: Tensor) -> Tensor:
+    def critic_loss(self, real: Outputs, generated: Outputs) -> Scalar:
+        """Return the objective's loss of the critic."""
         return self.objective.critic_loss(real, generated)
 
-    def _generator_loss(self, generated: Tensor) -> Tensor:
+    def generator_loss(self, real: Outputs, generated: Outputs) -> Scalar:
+        """Return -F(generated); arguments as for `Objective.critic_loss`."""
+        check_outputs(generated=generated)
         return -self.objective.generated_term(generated)
 
 
@@ -79,17 +77,16 @@ class Minimax(SeparableObjective):
 class Paired(Objective):
     r"""The critic of one objective, the generator of another.
 
-    Critics' outputs have different scales, so the generator's objective never sees the critic's: the outputs become
-    log ratios by the critic's objective, and those become what a critic of the generator's objective would have put
-    out at its optimum. A ratio may thus be learnt by a loss that learns it well, and spent on a divergence that trains
-    well.
+    The outputs of different objectives have different scales. So the critic's objective turns its outputs into log
+    ratios, and the generator's objective turns these into the outputs of its own optimal critic. This way one loss can
+    learn the ratio, and another loss can train the generator with it.
 
     Args:
-        critic: Its `critic_loss` and `log_ratio` are used.
-        generator: Its `generator_loss` is used; `Minimax` around it gives the divergence's own gradient.
+        critic: Gives `critic_loss` and `log_ratio`.
+        generator: Gives `generator_loss`; `Minimax` around it gives the gradient of the divergence itself.
 
     Raises:
-        ValueError: if the critic's objective determines no ratio, or the generator's cannot be said in one.
+        ValueError: if the critic's objective determines no ratio, or the generator's has no output for a ratio.
 
     References:
         Learning in Implicit Generative Models, S. Mohamed and B. Lakshminarayanan, 2016,
@@ -105,35 +102,37 @@ class Paired(Objective):
     """
 
     def __init__(self, critic: Objective, generator: SeparableObjective) -> None:
-        if not isinstance(critic, Objective) or not isinstance(generator, SeparableObjective):
-            raise ValueError(
-                f"Expected two objectives, the generator's with two terms; got {critic!r} and {generator!r}."
-            )
+        instance("critic", critic, Objective)
+        instance("generator", generator, SeparableObjective)
         critic.log_ratio(torch.empty(0))
         generator.output(torch.empty(0))
         self.critic, self.generator = critic, generator
-        self.proper, self.class_prior = critic.proper, critic.class_prior
+        _copy_facts(critic, self)
+        self.has_gradient = critic.has_gradient and generator.has_gradient
 
     def __repr__(self) -> str:
         return f"Paired({self.critic!r}, {self.generator!r})"
 
-    def critic_loss(
-        self, real: Float[Tensor, " batch"], generated: Float[Tensor, " batch2"]
-    ) -> Float[Tensor, ""]:
+    def critic_loss(self, real: Outputs, generated: Outputs) -> Scalar:
         """Return the critic's loss by its own objective."""
         return self.critic.critic_loss(real, generated)
 
-    def generator_loss(
-        self, real: Float[Tensor, " batch"], generated: Float[Tensor, " batch2"]
-    ) -> Float[Tensor, ""]:
-        """Return the generator's loss by its own objective, of the critic's log ratio.
+    def generator_loss(self, real: Outputs, generated: Outputs) -> Scalar:
+        """Return the loss by the generator's objective, at the critic's log ratio.
 
         Raises:
             ValueError: if an output has no log ratio.
         """
+        check_outputs(generated=generated)
         generated = self.generator.output(self.critic.log_ratio(generated))
-        return self.generator.generator_loss(real.new_zeros(0), generated)
+        return self.generator.generator_loss(generated[:0], generated)
 
-    def log_ratio(self, output: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+    def log_ratio(self, output: Outputs) -> Outputs:
         """Return the critic's log ratio, by the critic's objective."""
         return self.critic.log_ratio(output)
+
+
+def _copy_facts(source: Objective, wrapper: Objective) -> None:
+    """Give a wrapper what its source says of itself."""
+    for name in ("proper", "class_prior", "has_gradient", "needs_penalty", "corrects"):
+        setattr(wrapper, name, getattr(source, name))

@@ -1,15 +1,15 @@
-"""Strictly proper scoring rules: the critic is a classifier of real against generated, and its odds are a ratio."""
+"""Strictly proper scoring rules: the critic classifies real against generated data, and its odds give the ratio."""
 
 from __future__ import annotations
 
 from typing import final
 
-from jaxtyping import Float
-from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
-from pyro_gan.objectives._tangent import exp_tangent
+from pyro_gan.checks import tensor
+from pyro_gan.objectives.base import Outputs, Scalar
 from pyro_gan.objectives.scoring_rule import ScoringRule, check_within
+from pyro_gan.objectives.tangent import exp_tangent
 
 __all__ = ["Bernoulli", "Brier", "Exponential", "LeastSquares", "Spherical"]
 
@@ -23,8 +23,9 @@ class Bernoulli(ScoringRule):
     .. math:: -\pi\, E_{data} \log D - (1 - \pi)\, E_G \log(1 - D),
         \qquad f^* = \log r + \log\frac{\pi}{1 - \pi},
 
-    and the generator :math:`-E_G \log D`, whose gradient lives on where the critic is sure. Both are computed from
-    logits by softplus, so outputs of any size stay finite. Arguments and smoothed labels: `ScoringRule`.
+    and the generator minimises :math:`-E_G \log D`, which keeps its gradient where the critic is sure. Both losses are
+    softplus of logits, so they are finite for outputs of any size. `GAN` is twice this loss at even prior.
+    `ScoringRule` has the arguments and explains smoothed labels.
 
     References:
         Generative Adversarial Networks, I. Goodfellow et al., 2014, https://arxiv.org/abs/1406.2661;
@@ -39,11 +40,11 @@ class Bernoulli(ScoringRule):
         tensor([0.2231, 3.8258])
     """
 
-    def real_term(self, output: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+    def real_term(self, output: Outputs) -> Scalar:
         """Return the mean of -log D."""
         return softplus(-output).mean()
 
-    def generated_term(self, output: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+    def generated_term(self, output: Outputs) -> Scalar:
         """Return the mean of -log(1 - D)."""
         return softplus(output).mean()
 
@@ -52,9 +53,10 @@ class Bernoulli(ScoringRule):
 class Brier(ScoringRule):
     r"""Squared error of a probability: :math:`(1 - D)^2` for real data, :math:`D^2` for generated, from logits.
 
-    Strictly proper and bounded. But :math:`D = \sigma(f)` is flat on both sides, so both forms of the generator's
-    loss saturate (at :math:`f = -10` their gradients are :math:`9 \cdot 10^{-5}` and :math:`4 \cdot 10^{-9}`):
-    train a generator by another objective, or use `LeastSquares`. Arguments: `ScoringRule`.
+    The rule is strictly proper and bounded. But :math:`D = \sigma(f)` is flat on both sides, so both forms of the
+    generator's loss saturate (at :math:`f = -10` their gradients are :math:`9 \cdot 10^{-5}` and
+    :math:`4 \cdot 10^{-9}`): train a generator by another objective, or use `LeastSquares`. `ScoringRule` has the
+    arguments.
 
     References:
         Verification of Forecasts Expressed in Terms of Probability, G. Brier, 1950,
@@ -68,11 +70,13 @@ class Brier(ScoringRule):
         tensor(0.2500)
     """
 
-    def real_term(self, output: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+    corrects = ()
+
+    def real_term(self, output: Outputs) -> Scalar:
         """Return the mean of (1 - D)^2."""
         return (-output).sigmoid().square().mean()
 
-    def generated_term(self, output: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+    def generated_term(self, output: Outputs) -> Scalar:
         """Return the mean of D^2."""
         return output.sigmoid().square().mean()
 
@@ -81,11 +85,11 @@ class Brier(ScoringRule):
 class LeastSquares(ScoringRule):
     r"""The least-squares GAN, the Brier score of a linear output: :math:`(1 - c)^2` and :math:`c^2`.
 
-    The optimum is :math:`c^* = \pi p_{data} / (\pi p_{data} + (1 - \pi) p_G)`, or lies as far between the labels
-    :math:`b` and :math:`a`, so :math:`\log r = \log(c - b) - \log(a - c) - \log\frac{\pi}{1 - \pi}`. Nothing keeps a
-    network in there; where an output is outside, it is no probability and `log_ratio` raises. `calibrate` takes such
-    critics as they are. The generator does not saturate: its pull grows with the distance from 1. Arguments:
-    `ScoringRule`.
+    With hard labels the optimum is :math:`c^* = \pi p_{data} / (\pi p_{data} + (1 - \pi) p_G)`; with smoothed labels it
+    is :math:`b + (a - b) c^*`. So :math:`\log r = \log(c - b) - \log(a - c) - \log\frac{\pi}{1 - \pi}`. Nothing keeps
+    a network's output between the labels; an output outside stands for no probability, and `log_ratio` raises.
+    `calibrate` takes such critics as they are. The generator does not saturate: its gradient grows with the distance
+    from 1. `ScoringRule` has the arguments.
 
     References:
         Least Squares Generative Adversarial Networks, X. Mao et al., 2017, https://arxiv.org/abs/1611.04076
@@ -96,27 +100,27 @@ class LeastSquares(ScoringRule):
         tensor([-1.3863,  0.0000])
     """
 
-    def real_term(self, output: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+    def real_term(self, output: Outputs) -> Scalar:
         """Return the mean of (1 - c)^2."""
         return (1 - output).square().mean()
 
-    def generated_term(self, output: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+    def generated_term(self, output: Outputs) -> Scalar:
         """Return the mean of c^2."""
         return output.square().mean()
 
-    def log_ratio(self, output: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-        """Return the log odds of the output between the labels, less the prior's.
+    def log_ratio(self, output: Outputs) -> Outputs:
+        """Return the log odds of the output between the labels, minus the log odds of the prior.
 
         Raises:
             ValueError: if an output is not strictly between the labels.
         """
         a, b = self.real_label, self.generated_label
-        check_within(output, b, a, "a least-squares critic")
+        check_within(tensor("output", output), b, a, "a least-squares critic")
         return (output - b).log() - (a - output).log() - self.prior_log_odds
 
-    def output(self, log_ratio: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-        """Return the posterior probability of real data, between the labels."""
-        probability = (log_ratio + self.prior_log_odds).sigmoid()
+    def output(self, log_ratio: Outputs) -> Outputs:
+        """Return the posterior probability of real data, scaled to the interval between the labels."""
+        probability = (tensor("log_ratio", log_ratio) + self.prior_log_odds).sigmoid()
         return self.generated_label + (self.real_label - self.generated_label) * probability
 
 
@@ -124,9 +128,10 @@ class LeastSquares(ScoringRule):
 class Exponential(ScoringRule):
     r"""The boosting loss: :math:`e^{-f/2}` for real data, :math:`e^{f/2}` for generated.
 
-    Strictly proper; the optimum is :math:`\log r` plus the prior's log odds. Confident mistakes cost dearly, and the
-    generator's gradient explodes where Bernoulli's is 1 (74 at :math:`f = -10`); its `Minimax` form fades slowly
-    (.0034). Beyond 40 nats the exponentials go on as tangents. Arguments: `ScoringRule`.
+    The rule is strictly proper; the optimum is :math:`\log r` plus the prior's log odds. Confident mistakes are
+    expensive. Where the generator's gradient by `Bernoulli` is 1, this one explodes (74 at :math:`f = -10`); its
+    `Minimax` form fades slowly (.0034). Beyond 40 nats the exponentials go on as tangents. `SquaredHellinger` at output
+    f / 2 is this loss at even prior, times 2, minus 2. `ScoringRule` has the arguments.
 
     References:
         Loss Functions for Binary Class Probability Estimation and Classification: Structure and Applications,
@@ -139,11 +144,11 @@ class Exponential(ScoringRule):
         tensor(1.8591)
     """
 
-    def real_term(self, output: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+    def real_term(self, output: Outputs) -> Scalar:
         """Return the mean of exp(-f / 2)."""
         return exp_tangent(-output / 2).mean()
 
-    def generated_term(self, output: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+    def generated_term(self, output: Outputs) -> Scalar:
         """Return the mean of exp(f / 2)."""
         return exp_tangent(output / 2).mean()
 
@@ -152,9 +157,9 @@ class Exponential(ScoringRule):
 class Spherical(ScoringRule):
     r"""The spherical score: :math:`-D / \sqrt{D^2 + (1 - D)^2}` for real data, with :math:`1 - D` on top for generated.
 
-    In logits these are :math:`-(1 + e^{\mp 2 f})^{-1/2}`. Strictly proper and bounded; both forms of the generator's
-    loss saturate (:math:`5 \cdot 10^{-5}` and :math:`2 \cdot 10^{-9}` at :math:`f = -10`), so train a generator by
-    another objective. Arguments: `ScoringRule`.
+    In logits these are :math:`-(1 + e^{\mp 2 f})^{-1/2}`. The rule is strictly proper and bounded. Both forms of the
+    generator's loss saturate (at :math:`f = -10` their gradients are :math:`5 \cdot 10^{-5}` and
+    :math:`2 \cdot 10^{-9}`): train a generator by another objective. `ScoringRule` has the arguments.
 
     References:
         Strictly Proper Scoring Rules, Prediction, and Estimation, T. Gneiting and A. Raftery, 2007,
@@ -168,10 +173,12 @@ class Spherical(ScoringRule):
         tensor(-0.7071)
     """
 
-    def real_term(self, output: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+    corrects = ()
+
+    def real_term(self, output: Outputs) -> Scalar:
         """Return the mean of -(1 + exp(-2 f))^(-1/2)."""
         return -(0.5 * logsigmoid(2 * output)).exp().mean()
 
-    def generated_term(self, output: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+    def generated_term(self, output: Outputs) -> Scalar:
         """Return the mean of -(1 + exp(2 f))^(-1/2)."""
         return -(0.5 * logsigmoid(-2 * output)).exp().mean()

@@ -1,14 +1,14 @@
-"""What all scoring rules share: the class prior, smoothed labels, and both undone in the log ratio."""
+"""The base of all scoring rules: class prior and smoothed labels, which `log_ratio` undoes."""
 
 from __future__ import annotations
 
 import math
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from pyro_gan.objectives.base import SeparableObjective, no_log_ratio
+from pyro_gan.checks import real, tensor
+from pyro_gan.objectives.base import Outputs, Scalar, SeparableObjective, check_outputs, no_log_ratio
 
 __all__ = ["ScoringRule", "check_within"]
 
@@ -16,24 +16,27 @@ __all__ = ["ScoringRule", "check_within"]
 class ScoringRule(SeparableObjective):
     r"""A classifier's loss, with a class prior and smoothed labels.
 
-    A rule charges :math:`R` for an output of class real and :math:`F` for one of class generated. With :math:`\pi`
-    the weight of real data and :math:`a`, :math:`b` the labels of the two, the critic minimises
+    An output costs :math:`R` if the point is real and :math:`F` if it is generated. With the weight :math:`\pi`
+    of real data and the labels :math:`a` of real and :math:`b` of generated data, the critic minimises
 
     .. math:: \pi\, E_{data}[a R + (1 - a) F] + (1 - \pi)\, E_G[b R + (1 - b) F].
 
-    If the rule is strictly proper and its output a logit :math:`f`, the optimum says that a point's chance to bear
-    the label 1 is :math:`\sigma(f)`, so
+    If the rule is strictly proper and its output is a logit :math:`f`, then at the optimum :math:`\sigma(f)` is the
+    probability that a point has label 1, so
 
     .. math:: \log r = f + \log\big(1 - b - b e^{-f}\big) - \log\big(a - (1 - a) e^{f}\big) - \log\frac{\pi}{1 - \pi}.
 
-    For hard labels, :math:`a = 1` and :math:`b = 0`, both logarithms are zero. Smoothed labels are thus undone
-    exactly, but only for outputs strictly between :math:`\operatorname{logit} b` and :math:`\operatorname{logit} a`:
-    the optimum never leaves them, a trained network may, and out there no ratio would have taught it its output, so
-    `log_ratio` raises. The generator's losses know neither prior nor labels.
+    For hard labels, :math:`a = 1` and :math:`b = 0`, both logarithms are zero. So `log_ratio` undoes smoothed labels
+    exactly, but only for outputs strictly between :math:`\operatorname{logit} b` and :math:`\operatorname{logit} a`.
+    The optimum lies in this interval; the output of a trained network may lie outside, where no ratio belongs to it and
+    `log_ratio` raises. The generator's losses depend neither on the prior nor on the labels.
+
+    A subclass writes `real_term` and `generated_term`, and overrides `log_ratio` and `output` if its output is no
+    logit.
 
     Args:
-        class_prior: :math:`\pi`. A critic trained by someone else on an unweighted mix with a share s of real data
-            has class prior s.
+        class_prior: :math:`\pi`. A critic trained elsewhere on an unweighted mix with a share s of real data has class
+            prior s.
         real_label: :math:`a`; 0.9 is usual where labels are smoothed.
         generated_label: :math:`b`.
 
@@ -50,21 +53,12 @@ class ScoringRule(SeparableObjective):
         https://arxiv.org/abs/1606.03498
     """
 
-    def __init__(
-        self, class_prior: float = 0.5, *, real_label: float = 1.0, generated_label: float = 0.0
-    ) -> None:
-        if not 0 < class_prior < 1:
-            raise ValueError(
-                f"Expected a class prior strictly between 0 and 1; got {class_prior}. "
-                "It is the weight of real data in the critic's loss, 0.5 in most GANs."
-            )
-        if not 0 <= generated_label < real_label <= 1:
-            raise ValueError(
-                f"Expected labels 0 <= generated_label < real_label <= 1; got {generated_label=}, {real_label=}. "
-                "Without smoothing they are 0 and 1."
-            )
-        self.class_prior = class_prior
-        self.real_label, self.generated_label = real_label, generated_label
+    def __init__(self, class_prior: float = 0.5, *, real_label: float = 1.0, generated_label: float = 0.0) -> None:
+        cure = "It is the weight of real data in the critic's loss, 0.5 in most GANs."
+        self.class_prior = real("class_prior", class_prior, above=0, below=1, cure=cure)
+        cure = "Labels satisfy 0 <= generated_label < real_label <= 1; without smoothing they are 0 and 1."
+        self.real_label = real("real_label", real_label, above=0, maximum=1, cure=cure)
+        self.generated_label = real("generated_label", generated_label, minimum=0, below=self.real_label, cure=cure)
 
     def __repr__(self) -> str:
         said = f"class_prior={self.class_prior}"
@@ -74,24 +68,26 @@ class ScoringRule(SeparableObjective):
 
     @property
     def prior_log_odds(self) -> float:
-        """The log odds of the class prior, by which a proper logit differs from the log ratio."""
+        """The log odds of the class prior: a proper logit minus the log ratio."""
         return math.log(self.class_prior) - math.log1p(-self.class_prior)
 
-    def _critic_loss(self, real: Tensor, generated: Tensor) -> Tensor:
+    def critic_loss(self, real: Outputs, generated: Outputs) -> Scalar:
+        """Return the terms, weighted by prior and labels; arguments as for `Objective.critic_loss`."""
+        check_outputs(real=real, generated=generated)
         for_real = self._labelled(real, self.real_label)
         for_generated = self._labelled(generated, self.generated_label)
         return self.class_prior * for_real + (1 - self.class_prior) * for_generated
 
     def _labelled(self, output: Tensor, label: float) -> Tensor:
-        """Return the loss of outputs that bear label 1 with this chance; hard labels cost one term."""
+        """Return the cost of outputs whose points have label 1 with this probability; a hard label takes one term."""
         if label == 1:
             return self.real_term(output)
         if label == 0:
             return self.generated_term(output)
         return label * self.real_term(output) + (1 - label) * self.generated_term(output)
 
-    def log_ratio(self, output: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-        """Return the logit less the prior's log odds, the labels' smoothing undone.
+    def log_ratio(self, output: Outputs) -> Outputs:
+        """Return the logit minus the prior's log odds, with the smoothing of the labels undone.
 
         Raises:
             ValueError: if labels were smoothed and an output is not strictly between their logits.
@@ -99,7 +95,7 @@ class ScoringRule(SeparableObjective):
         a, b = self.real_label, self.generated_label
         low = math.log(b) - math.log1p(-b) if b > 0 else -math.inf
         high = math.log(a) - math.log1p(-a) if a < 1 else math.inf
-        check_within(output, low, high, "a critic trained on smoothed labels")
+        check_within(tensor("output", output), low, high, "a critic trained on smoothed labels")
         log_odds = output
         if b > 0:
             log_odds = log_odds + (1 - b - b * (-output).exp()).log()
@@ -107,9 +103,9 @@ class ScoringRule(SeparableObjective):
             log_odds = log_odds - (a - (1 - a) * output.exp()).log()
         return log_odds - self.prior_log_odds
 
-    def output(self, log_ratio: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-        """Return the logit of the chance to bear the label 1."""
-        log_odds = log_ratio + self.prior_log_odds
+    def output(self, log_ratio: Outputs) -> Outputs:
+        """Return the logit of the probability of label 1."""
+        log_odds = tensor("log_ratio", log_ratio) + self.prior_log_odds
         a, b = self.real_label, self.generated_label
         if (a, b) == (1, 0):
             return log_odds
@@ -117,7 +113,7 @@ class ScoringRule(SeparableObjective):
 
 
 def check_within(output: Tensor, low: float, high: float, what: str) -> None:
-    """Raise unless all outputs are strictly inside an interval; NaN passes, and nothing is read where it is all."""
+    """Raise unless all outputs lie strictly inside an interval. NaN passes; an infinite interval reads no number."""
     if math.isinf(low) and math.isinf(high):
         return
     if bool(((output <= low) | (output >= high)).any()):

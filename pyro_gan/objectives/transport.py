@@ -1,34 +1,36 @@
-"""The transport potential of a generator that stands still: `fit_transport`."""
+"""The transport potential of a generator that is not trained: `fit_transport`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, final
 
 import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
+from torch.distributions import Distribution
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from pyro_gan._networks import check_eval
 from pyro_gan._typing import Generator
+from pyro_gan.checks import count, function, instance
 from pyro_gan.objectives.entropic import EntropicTransport
-from pyro_gan.training import Player, train
-from pyro_gan.training.batches import Batches
+from pyro_gan.training import Batches, Player, train
 
 __all__ = ["FittedTransport", "fit_transport"]
 
-#: Generated rows are cheap, and it is the log of their mean that is biased.
+#: Generated rows are cheap, and the bias comes from the log of their mean.
 GENERATED_PER_REAL = 4
 
 
+@final
 class FittedTransport(NamedTuple):
     """A fitted potential, in evaluation mode.
 
     Attributes:
         critic: The critic; `objective.potential(critic)` is what `Coupling` takes.
-        cost: Transport cost by fresh generated draws and the last batches of data; see `EntropicTransport.cost`.
+        cost: Transport cost between fresh generated draws and the last batches of data; see `EntropicTransport.cost`.
         num_steps: Steps done.
     """
 
@@ -53,29 +55,30 @@ def fit_transport(
 ) -> FittedTransport:
     """Fit the potential of the entropic transport between data and a generator that is not trained.
 
-    The critic that trained a generator lags behind it. For a surrogate likelihood that is as tight as this generator
-    allows, fit a potential to the generator as it is.
+    The critic that trained a generator lags behind it. To get the tightest surrogate likelihood for this generator, fit
+    a potential to the finished generator.
 
     Args:
         generator: Latents `(batch, *latent)` to data, in evaluation mode.
-        critic: As the objective's form wants it.
-        prior: The latents' law.
+        critic: Data to one output for each row, or to two in the objective's dual form.
+        prior: The distribution of the latents.
         data: As for `fit_gan`.
         objective: Loss, lambda and form.
-        optimizer: Of the critic's parameters.
-        num_steps: Updates.
-        batch_size: Rows of a batch, where `data` is a tensor; wide ones keep the semi-dual's bias small. Four times
-            as many are generated for each.
-        scheduler: Of the optimiser, stepped once an update; a rate that falls to 0 is worth much here.
-        num_report: Rows, at least, of data and of generated data that the cost is measured on.
+        optimizer: The optimiser of the critic's parameters.
+        num_steps: Number of updates.
+        batch_size: Rows of a batch, if `data` is a tensor; large batches keep the semi-dual's bias small. Four times as
+            many rows are generated for each batch.
+        scheduler: The scheduler of the optimiser, stepped once after each update. A learning rate that falls to 0 helps
+            much here.
+        num_report: The cost is measured on this many generated rows and at least as many rows of data.
         progress: Show a bar with the loss.
 
     Returns:
         The critic, and the cost.
 
     Raises:
-        ValueError: if the generator is in training mode, generated data have another shape than real ones, or the
-            data end or are empty.
+        ValueError: if an argument does not fit, the generator is in training mode, generated data have another shape
+            than real ones, or the data end.
         NonFiniteLoss: naming the step.
 
     Example:
@@ -89,10 +92,10 @@ def fit_transport(
         >>> fitted.num_steps
         5
     """
-    check_eval(generator, "generator")
-    if num_report < 1:
-        raise ValueError(f"Expected num_report of at least 1; got {num_report}.")
-    device = next(critic.parameters()).device
+    check_eval(function("generator", generator), "generator")
+    instance("objective", objective, EntropicTransport)
+    prior, num_report = instance("prior", prior, Distribution), count("num_report", num_report)
+    device = next(instance("critic", critic, nn.Module).parameters(), torch.empty(0)).device
     batches = Batches(data, batch_size=batch_size, device=device)
 
     def generate(num_rows: int) -> Tensor:

@@ -1,8 +1,26 @@
-"""From a critic to log p_data(x) / p_G(x): read it off, fit it afresh, calibrate it, and say how good it is."""
+"""From a critic to log p_data(x) / p_G(x): read the ratio from it, fit a fresh one, calibrate it, and judge it."""
 
-from pyro_gan.ratio.calibrators import CalibrationReport, calibrate
-from pyro_gan.ratio.diagnostics import RatioReport, diagnose
+from pyro_gan.ratio.calibrators import CalibratedLogRatio, CalibrationReport, calibrate
+from pyro_gan.ratio.diagnostics import FrontierPoint, RatioReport, Reliability, diagnose
 from pyro_gan.ratio.fit import fit_log_ratio
 from pyro_gan.ratio.heads import LogRatio
+from pyro_gan.ratio.maps import Beta, Calibrator, Isotonic, MonotoneSpline, Platt, TailGuard, Temperature
 
-__all__ = ["CalibrationReport", "LogRatio", "RatioReport", "calibrate", "diagnose", "fit_log_ratio"]
+__all__ = [
+    "Beta",
+    "CalibratedLogRatio",
+    "CalibrationReport",
+    "Calibrator",
+    "FrontierPoint",
+    "Isotonic",
+    "LogRatio",
+    "MonotoneSpline",
+    "Platt",
+    "RatioReport",
+    "Reliability",
+    "TailGuard",
+    "Temperature",
+    "calibrate",
+    "diagnose",
+    "fit_log_ratio",
+]

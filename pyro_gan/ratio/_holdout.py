@@ -1,4 +1,4 @@
-"""Two sets of rows made fit to judge a critic: checked, scored, and split into disjoint, balanced halves."""
+"""Two sets of rows to judge a critic by: their checks, their scores, and their split into disjoint, balanced parts."""
 
 from __future__ import annotations
 
@@ -10,43 +10,43 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from pyro_gan import checks
+from pyro_gan._networks import critic_scores
 from pyro_gan._typing import Critic
-from pyro_gan.ratio.heads import critic_scores
 
-__all__ = ["balanced_indices", "check_rows", "score_rows"]
+__all__ = ["balanced_indices", "check_rows", "data_rows", "score_rows"]
 
 #: Rows scored at once.
 CHUNK_SIZE = 1000
 
-# Rows of one number (scores, say) do meet by chance in float32; rows of more do so only if the data are discrete, and
-# then they repeat within a set as well.
+# In float32 rows of a single number (scores, for instance) coincide by chance. Rows of several numbers do so only if
+# the data are discrete, and then they repeat within a set as well.
 CHANCE_MEETINGS = 10
 
 
+def data_rows(name: str, data: Any) -> Tensor:
+    """Return data `(row, *event)` of any dtype, or raise if they are empty or not finite."""
+    value = checks.tensor(f"{name} data", data)
+    checks.rows(f"{name} data", value if value.is_floating_point() else value.float())
+    return value
+
+
 def check_rows(real: Tensor, generated: Tensor) -> None:
-    """Raise unless two sets of rows can be compared: same kind, no NaN, none empty, nothing shared.
+    """Raise unless two sets of rows can be compared: not empty, finite, of one kind, without shared rows.
 
     Args:
         real: `(real, *event)`.
         generated: `(generated, *event)`.
 
     Raises:
-        ValueError: naming the trouble and the cure.
+        ValueError: naming what is wrong and the cure.
     """
-    for rows, name in ((real, "real"), (generated, "generated")):
-        if rows.dim() < 1 or not len(rows):
-            raise ValueError(
-                f"Expected {name} data of shape (batch, *event), not empty; got {tuple(rows.shape)}."
-            )
-        if rows.is_floating_point() and not torch.isfinite(rows).all():
-            num_bad = int((~torch.isfinite(rows.reshape(len(rows), -1))).any(1).sum())
-            raise ValueError(
-                f"Expected finite {name} data; got NaN or infinity in {num_bad} of {len(rows)} rows. Drop them."
-            )
+    data_rows("real", real)
+    data_rows("generated", generated)
     if real.shape[1:] != generated.shape[1:]:
         raise ValueError(
             f"Expected real and generated data of one event shape; got {tuple(real.shape[1:])} and "
-            f"{tuple(generated.shape[1:])}."
+            f"{tuple(generated.shape[1:])}. Reshape one of them."
         )
     if real.dtype != generated.dtype:
         raise ValueError(
@@ -62,7 +62,7 @@ def score_rows(critic: Critic, rows: Float[Tensor, "row *event"], name: str) -> 
     Args:
         critic: Any callable on data.
         rows: `(row, *event)`.
-        name: Whose rows they are, for the error.
+        name: Which rows they are, for the error.
 
     Returns:
         `(row,)`.
@@ -74,46 +74,35 @@ def score_rows(critic: Critic, rows: Float[Tensor, "row *event"], name: str) -> 
         dtype = next((p.dtype for p in critic.parameters() if p.is_floating_point()), rows.dtype)
         if dtype != rows.dtype:
             raise ValueError(
-                f"Expected data of the critic's dtype, {dtype}; got {rows.dtype}. Convert one of them."
+                f"Expected data of the critic's dtype, {dtype}; got {rows.dtype}. Convert one of them with .to(...)."
             )
     with torch.no_grad():
         scores = torch.cat([critic_scores(critic, chunk) for chunk in rows.split(CHUNK_SIZE)])
-    if not scores.is_floating_point():
-        raise ValueError(
-            f"Expected real-valued scores from the critic; got {scores.dtype}. Return floats, not classes."
-        )
-    if not torch.isfinite(scores).all():
-        raise ValueError(
-            f"Expected finite scores; the critic gave {int(torch.isnan(scores).sum())} NaN and "
-            f"{int(torch.isinf(scores).sum())} infinite ones for {len(scores)} {name} rows. A logit taken from a "
-            "saturated sigmoid is infinite: see LogRatio.from_probability."
-        )
-    return scores
+    cure = "Return floats, not classes. A logit of a saturated sigmoid is infinite: see LogRatio.from_probability."
+    return checks.rows(f"scores of {name} rows", scores, event_shape=(), cure=cure)
 
 
 def balanced_indices(
     num_real: int, num_generated: int, *, holdout: float, seed: int, minimum: int
 ) -> tuple[Int[Tensor, " real"], Int[Tensor, " generated"], int, int]:
-    """Shuffle the rows of both classes, and say how many of each to use and how many of those are held out.
+    """Shuffle the rows of both classes, and count the rows of each to use and to hold out.
 
     Args:
-        num_real: Rows to choose from in one class.
-        num_generated: In the other.
+        num_real: Number of real rows.
+        num_generated: Number of generated rows.
         holdout: Share to hold out, strictly between 0 and 1.
-        seed: Of a local generator.
-        minimum: Rows that each class must have on each side.
+        seed: Seed of a generator of its own.
+        minimum: Fewest rows of each class in the held-out part, and in the other part.
 
     Returns:
-        Row indices of each class in random order; how many of each, from the front, balance the classes; and how many
-        of those, from the front, are held out.
+        Row indices of each class in random order; the number to use of each class, counted from the front, which
+        balances the classes; and how many of those, again from the front, are held out.
 
     Raises:
         ValueError: if the share is out of range or a side gets fewer than the minimum.
     """
-    if not 0 < holdout < 1:
-        raise ValueError(
-            f"Expected holdout strictly between 0 and 1; got {holdout}. It is a share of the rows."
-        )
+    holdout = checks.real("holdout", holdout, above=0, below=1, cure="It is a share of the rows.")
+    seed = checks.count("seed", seed, minimum=0)
     number = min(num_real, num_generated)
     held = round(number * holdout)
     if min(held, number - held) < minimum:
@@ -129,7 +118,7 @@ def balanced_indices(
 def _check_overlap(real: Tensor, generated: Tensor) -> None:
     """Raise if rows coincide between the sets more often than repeats within the sets can explain.
 
-    For independent draws from any laws p and q, the expected number of equal pairs between the sets,
+    For independent draws from any distributions p and q, the expected number of equal pairs between the sets,
     n m sum p q, is at most the expected number within them, n^2/2 sum p^2 + m^2/2 sum q^2.
     """
     (keys, counts), (other_keys, other_counts) = _row_counts(real), _row_counts(generated)
@@ -146,8 +135,6 @@ def _check_overlap(real: Tensor, generated: Tensor) -> None:
 
 def _row_counts(rows: Tensor) -> tuple[Any, Any]:
     """Return the distinct hashes of rows' bytes, and how often each occurs."""
-    # Bytes, so that every dtype will do; Python's 64-bit hash of them makes a false meeting a 1e-9 matter.
+    # Bytes, because every dtype has them. With Python's 64-bit hash two rows coincide falsely about once in 1e9 calls.
     table = rows.detach().reshape(len(rows), -1).contiguous().view(torch.uint8).cpu().numpy()
-    return np.unique(
-        np.fromiter((hash(row.tobytes()) for row in table), np.int64, len(table)), return_counts=True
-    )
+    return np.unique(np.fromiter((hash(row.tobytes()) for row in table), np.int64, len(table)), return_counts=True)

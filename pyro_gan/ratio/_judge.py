@@ -1,9 +1,11 @@
-"""The judge of a critic in training: rows held out, draws to compare them with, and the frontier it has passed."""
+"""The judge of a critic in training: held-out rows, generated rows, and the evaluations of the critic on them."""
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, final
 
 import torch
@@ -18,66 +20,59 @@ from pyro_gan.ratio.heads import LogRatio
 
 __all__ = ["Judge", "best_point", "is_over"]
 
-# Evaluations in a row below the wanted overlap: one alone may be noise.
+# So many evaluations in a row below the wanted overlap end a run: a single one may be noise.
 MAX_BELOW = 3
 
 
 @final
+@dataclass(eq=False)
 class Judge:
     """Callback and memory of one training run: it evaluates, keeps the best state and says when to end.
 
-    Args:
+    Attributes:
         network: The critic in training.
-        log_ratio: Around it.
+        log_ratio: The log ratio around it.
         data: All real rows; some are held out at random.
         draw_generated: Maps a number to that many generated rows.
-        num_held_out: Real rows held out.
-        num_draws: Generated rows they are compared with, drawn once.
-        min_ess_fraction: A state with less overlap is never kept.
-        eval_every: Steps between evaluations.
-        patience: Evaluations without a better loss before the end.
-        settings: Values that a checkpoint must have in common with this run.
+        num_held_out: Number of real rows held out.
+        settings: Values that a checkpoint must have in common with this run. Among them `num_steps`;
+            `num_validation_draws`, the number of generated rows, drawn once, that the held-out rows are compared with;
+            `min_ess_fraction`, the least overlap of a state that is kept; `eval_every`, steps between evaluations; and
+            `patience`, evaluations without a better loss before the end.
+        frontier: The evaluations so far.
+        best: The best state so far.
+        start: State of torch's generators before the sets were drawn.
     """
 
-    def __init__(
-        self,
-        network: nn.Module,
-        log_ratio: LogRatio,
-        data: Tensor,
-        draw_generated: Callable[[int], Tensor],
-        *,
-        num_held_out: int,
-        num_draws: int,
-        min_ess_fraction: float,
-        eval_every: int,
-        patience: int,
-        settings: Mapping[str, Any],
-    ) -> None:
-        self.network, self.log_ratio = network, log_ratio
-        self.data, self.draw_generated = data, draw_generated
-        self.num_held_out, self.num_draws = num_held_out, num_draws
-        self.min_ess_fraction, self.eval_every, self.patience = min_ess_fraction, eval_every, patience
-        self.settings = dict(settings)
-        self.frontier: list[FrontierPoint] = []
-        self.best: dict[str, Any] = {}
-        self.start = rng_state()
+    network: nn.Module
+    log_ratio: LogRatio
+    data: Tensor
+    draw_generated: Callable[[int], Tensor]
+    num_held_out: int
+    settings: dict[str, Any]
+    frontier: list[FrontierPoint] = field(default_factory=list)
+    best: dict[str, Any] = field(default_factory=dict)
+    start: dict[str, Any] = field(default_factory=rng_state)
+
+    def __post_init__(self) -> None:
+        """Draw the held-out rows and the generated ones."""
         self._draw_sets()
-        check_rows(data, self.generated)
+        check_rows(self.data, self.generated)
 
     def __call__(self, step: int, losses: dict[str, float]) -> bool:
-        """Evaluate when it is time; say whether training should end."""
-        if step % self.eval_every and step != self.settings["num_steps"]:
+        """Evaluate if an evaluation is due; return whether training should end."""
+        if step % self.settings["eval_every"] and step != self.settings["num_steps"]:
             return False
         report, log_loss = self.report()
         self.network.train()
         point = FrontierPoint(step, log_loss, report.auc, report.tail.ess_fraction)
         self.frontier.append(point)
-        if best_point(self.frontier, self.min_ess_fraction) is point:
-            self.best = {key: _clone(value) for key, value in self.network.state_dict().items()}
-        return is_over(self.frontier, self.min_ess_fraction, self.patience)
+        if best_point(self.frontier, self.settings["min_ess_fraction"]) is point:
+            self.best = copy.deepcopy(self.network.state_dict())
+        return is_over(self.frontier, self.settings["min_ess_fraction"], self.settings["patience"])
 
     def report(self) -> tuple[RatioReport, float]:
-        """Judge the network as it is, and leave it in evaluation mode; return also its balanced log loss."""
+        """Judge the network as it is, and leave it in evaluation mode. Return the report and the balanced log loss."""
         self.log_ratio.eval()
         real = score_rows(self.log_ratio, self.data[self.held_out], "held-out real")
         generated = score_rows(self.log_ratio, self.generated, "generated")
@@ -85,7 +80,7 @@ class Judge:
         return diagnose(real, generated), float(log_loss)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs: the sets may be large, so where their draws began stands for them."""
+        """Return what a resumed run needs; instead of the sets, which may be large, the start of their draws."""
         return {
             "start": self.start,
             "settings": self.settings,
@@ -95,16 +90,16 @@ class Judge:
         }
 
     def load_state_dict(self, state: Mapping[str, Any], /) -> None:
-        """Take back the record and draw the same sets again.
+        """Load the record and draw the same sets again.
 
         Raises:
-            ValueError: if the record is of other settings, data or draws.
+            ValueError: if the record belongs to other settings, data or draws.
         """
         for name, value in self.settings.items():
             if state["settings"][name] != value:
                 raise ValueError(
-                    f"The checkpoint was written with {name} {state['settings'][name]}; got {value}. "
-                    "Go on with the same, or give another path."
+                    f"Expected {name} as in the checkpoint, {state['settings'][name]}; got {value}. Continue with the "
+                    "same value, or give another path."
                 )
         self.start = state["start"]
         set_rng_state(self.start)
@@ -112,8 +107,8 @@ class Judge:
         for there, here in zip(state["marks"], self._marks(), strict=True):
             if not math.isclose(there, here, rel_tol=1e-5, abs_tol=1e-8):
                 raise ValueError(
-                    "The checkpoint was written with other data, another generator or another prior. "
-                    "Go on with the same, or give another path."
+                    "Expected the data, generator and prior of the checkpoint; got others. Continue with the same, or "
+                    "give another path."
                 )
         self.frontier = [FrontierPoint(*point) for point in state["frontier"]]
         self.best = state["best"]
@@ -121,25 +116,25 @@ class Judge:
     def _draw_sets(self) -> None:
         order = torch.randperm(len(self.data), device=self.data.device)
         self.held_out, self.training_rows = order[: self.num_held_out], order[self.num_held_out :]
-        rows = chunk_rows(None, self.data)
-        sizes = [min(rows, self.num_draws - done) for done in range(0, self.num_draws, rows)]
+        rows, num_draws = chunk_rows(None, self.data), self.settings["num_validation_draws"]
+        sizes = [min(rows, num_draws - done) for done in range(0, num_draws, rows)]
         self.generated = torch.cat([self.draw_generated(size) for size in sizes])
 
     def _marks(self) -> list[float]:
-        """Return numbers that tell these sets from others of the same shape."""
+        """Return numbers that distinguish these sets from others of the same shape."""
         return [float(rows.mean(dtype=torch.float64)) for rows in (self.data[self.held_out], self.generated)]
 
 
 def best_point(frontier: Sequence[FrontierPoint], min_ess_fraction: float) -> FrontierPoint | None:
-    """Return the point of lowest loss among those with enough overlap."""
+    """Return the point of lowest loss among those with enough overlap, or None."""
     enough = [point for point in frontier if point.ess_fraction >= min_ess_fraction]
     return min(enough, key=lambda point: point.log_loss, default=None)
 
 
 def is_over(frontier: Sequence[FrontierPoint], min_ess_fraction: float, patience: int) -> bool:
-    """Say whether the overlap is gone for good, or the loss has stopped falling.
+    """Return whether the overlap is gone for good, or the loss has stopped falling.
 
-    A random start may have little overlap too. While the loss is no better than a constant's, nothing is gone.
+    Little overlap counts only if the loss is better than a constant guess: a random start may have little overlap too.
     """
     last = frontier[-MAX_BELOW:]
     gone = [point.ess_fraction < min_ess_fraction and point.log_loss < math.log(2) for point in last]
@@ -147,7 +142,3 @@ def is_over(frontier: Sequence[FrontierPoint], min_ess_fraction: float, patience
         return True
     lowest = min(range(len(frontier)), key=lambda index: frontier[index].log_loss)
     return len(frontier) - 1 - lowest >= patience
-
-
-def _clone(value: Any) -> Any:
-    return value.clone() if isinstance(value, Tensor) else value

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import final
 
@@ -11,64 +13,47 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pyro_gan._networks import check_eval
+from pyro_gan import checks
+from pyro_gan._networks import check_eval, critic_scores
 from pyro_gan._typing import Critic
 from pyro_gan.ratio._holdout import balanced_indices, check_rows, score_rows
 from pyro_gan.ratio.diagnostics import RatioReport, diagnose
-from pyro_gan.ratio.heads import LogRatio, critic_scores
-from pyro_gan.ratio.maps import (
-    GUARD_WIDTH,
-    METHODS,
-    Beta,
-    Calibrator,
-    Isotonic,
-    MonotoneSpline,
-    Platt,
-    TailGuard,
-    Temperature,
-)
+from pyro_gan.ratio.heads import LogRatio
+from pyro_gan.ratio.maps import Calibrator, Platt, TailGuard
+from pyro_gan.ratio.maps.guard import GUARD_WIDTH
 
-__all__ = [
-    "Beta",
-    "CalibratedLogRatio",
-    "CalibrationReport",
-    "Isotonic",
-    "MonotoneSpline",
-    "Platt",
-    "TailGuard",
-    "Temperature",
-    "calibrate",
-]
+__all__ = ["CalibratedLogRatio", "CalibrationReport", "calibrate"]
 
-#: Rows of each class that the fit needs, and that the verdict needs.
+#: Fewest rows of each class, for the fit and again for the verdict.
 MIN_PER_CLASS = 100
 
-#: Held-out generated points that must reach the knee of the automatic guard: a ratio beyond them is extrapolation.
+#: Held-out generated rows that must reach the knee of the automatic guard: a ratio beyond them is extrapolation.
 MIN_ABOVE_KNEE = 20
 
-# Above this nothing is left to sample: an independence sampler would accept .2 % of its proposals.
+# Above this AUC nothing is left to sample: an independence sampler would accept .2 % of its proposals.
 MAX_AUC = 0.999
 
 
+@final
 @dataclass(frozen=True, eq=False)
 class CalibrationReport:
-    """What was fitted, and the held-out verdict before and after; `print` it for a table."""
+    """What was fitted, and the held-out verdict before and after. `print` it for a table."""
 
-    #: Name of the map, and its fitted numbers.
+    #: Name of the map's class, and its fitted numbers.
     method: str
     parameters: dict[str, float]
-    #: Log ratio that the tail guard never exceeds; None if it is off.
+    #: Log ratio that the tail guard never exceeds; None if the guard is off.
     cap: float | None
-    #: Share of held-out real rows that the guard bends. They are what makes the slope after differ from 1, and E_G[r]
-    #: fall below it.
+    #: Share of held-out real rows whose log ratio the guard changes. Because of them the slope after is not exactly 1,
+    #: and E_G[r] is below 1.
     guarded_share: float
-    #: Rows of each class fitted on and held out, and those left over by balancing the classes.
+    #: Rows of each class in the fit and in the held-out part, and rows left out to balance the classes.
     num_fit: int
     num_held_out: int
     num_unused: int
-    #: The held-out half under the critic's own scores, taken as log ratios.
+    #: The held-out rows judged with the critic's own scores as log ratios.
     before: RatioReport
-    #: The same rows under the calibrated and guarded log ratio. The automatic cap was read off them.
+    #: The same rows judged with the calibrated and guarded log ratio. An automatic cap was found on these rows too.
     after: RatioReport
 
     def __str__(self) -> str:
@@ -76,24 +61,14 @@ class CalibrationReport:
             f"{name} {value}" if isinstance(value, int) else f"{name} {value:.4f}"
             for name, value in self.parameters.items()
         )
-        guard = (
-            "off" if self.cap is None else f"{self.cap:.3f} nats, bends {self.guarded_share:.2%} of real rows"
-        )
-        table = [
-            f"{name:<22} {before:>20} {after:>20}   {target}"
-            for (name, before, target), (_, after, _) in zip(
-                self.before.rows(), self.after.rows(), strict=True
-            )
-        ]
-        return "\n".join(
-            [
-                f"{self.method}: {fitted}; cap {guard}",
-                f"{self.num_fit} rows of each class fitted, {self.num_held_out} held out; {self.num_unused} left out "
-                "at random to balance the classes",
-                f"{'held out':<22} {'before':>20} {'after':>20}   should be",
-                *table,
-            ]
-        )
+        guard = "off" if self.cap is None else f"{self.cap:.3f} nats, bends {self.guarded_share:.2%} of real rows"
+        table = [("held out", "before", "after", "should be")]
+        for (name, before, target), (_, after, _) in zip(self.before.rows(), self.after.rows(), strict=True):
+            table.append((name, before, after, target))
+        return (
+            f"{self.method}: {fitted}; cap {guard}\n{self.num_fit} rows of each class fitted, {self.num_held_out} held "
+            f"out; {self.num_unused} left out at random to balance the classes\n"
+        ) + "\n".join("{:<22} {:>20} {:>20}   {}".format(*row) for row in table)
 
 
 @final
@@ -104,11 +79,12 @@ class CalibratedLogRatio(nn.Module):
     not part of the state.
 
     Args:
-        critic: As for `LogRatio`; shared, not copied.
-        method: Name of the map. Until fitted or loaded it is the identity; "isotonic", which cannot be, is zero.
+        critic: As for `LogRatio`; it is shared, not copied.
+        method: The map, `Platt()` if None. It is copied: a later fit or state changes the copy alone. A map that is not
+            fitted is the identity, except `Isotonic`, which is zero.
 
     Raises:
-        ValueError: if the method is unknown.
+        ValueError: if the critic is no function, or the method no calibration map.
 
     Example:
         >>> import torch
@@ -116,19 +92,19 @@ class CalibratedLogRatio(nn.Module):
         torch.Size([5])
     """
 
-    def __init__(self, critic: Critic, *, method: str = "platt") -> None:
+    def __init__(self, critic: Critic, *, method: Calibrator | None = None) -> None:
         super().__init__()
-        if method not in METHODS:
-            raise ValueError(f"Expected a calibration method out of {sorted(METHODS)}; got {method!r}.")
-        self.critic = critic
-        self.calibrator = METHODS[method]()
+        cure = "Write method=Temperature(), Platt(), Beta(), MonotoneSpline() or Isotonic(), from pyro_gan.ratio."
+        method = Platt() if method is None else checks.instance("method", method, Calibrator, cure=cure)
+        self.critic = checks.function("critic", critic)
+        self.calibrator = copy.deepcopy(method)
         self.guard = TailGuard(None)
-        #: The held-out verdict, where `calibrate` made this; None otherwise.
+        #: The held-out verdict, if `calibrate` made this; None otherwise.
         self.report: CalibrationReport | None = None
 
     @property
     def upper_bound(self) -> float | None:
-        """Nats that the log ratio never exceeds, the guard's cap; None if the guard is off."""
+        """The guard's cap in nats, which the log ratio never exceeds; None if the guard is off."""
         cap = float(self.guard.cap)
         return cap if math.isfinite(cap) else None
 
@@ -150,34 +126,33 @@ def calibrate(
     real: Float[Tensor, "real *event"],
     generated: Float[Tensor, "generated *event"],
     *,
-    method: str = "platt",
+    method: Calibrator | None = None,
     holdout: float = 0.5,
     seed: int = 0,
     max_log_ratio: float | str | None = "auto",
 ) -> CalibratedLogRatio:
     """Turn any critic into a log ratio, with a verdict on rows that the fit has not seen.
 
-    The classes are balanced by leaving out rows of the larger one at random, and split once, disjointly. One part
-    fits the map; the other finds the cap and writes the report. Give it data that the critic was not trained on:
-    nothing here can tell.
+    Rows of the larger class are left out at random until the classes are balanced. The rest is split once, into two
+    disjoint parts. One part fits the map; the other finds the cap and gives the report. The rows must not be those that
+    trained the critic: this function cannot find out.
 
-    Calibration repairs scale, shift and, from "beta" on, bends. It does not make a poor critic a good one, and does not
-    always improve the samples: read `.report`.
+    Calibration repairs scale and shift; `Beta`, `MonotoneSpline` and `Isotonic` also repair bends. It does not make a
+    poor critic a good one, and does not always improve the samples: read `.report`.
 
     Args:
         critic: Any callable `(batch, *event) -> (batch,)` or `(batch, 1, ..., 1)`: a Wasserstein or hinge critic, a
             logit, a `LogRatio`. In evaluation mode.
         real: Real rows, `(real, *event)`.
         generated: Generated rows, `(generated, *event)`, of the same dtype.
-        method: The map, which never falls (Platt's alone does, if the critic's sign is flipped). In order of freedom:
-            "temperature", a line through 0, for logits; "platt", any line; "beta", a line with one smooth bend;
-            "spline", any smooth shape; "isotonic", a staircase, for kernels without gradients, fitted by
-            scikit-learn.
+        method: The map, `Platt()` if None. It is copied: the given one stays as it is and can be reused. In order of
+            freedom: `Temperature()`, a line through 0, for logits; `Platt()`, any line, which falls if the critic's
+            sign is flipped (the other maps never fall); `Beta()`, a line with one smooth bend; `MonotoneSpline()`, any
+            smooth shape; `Isotonic()`, a staircase, for kernels without gradients, fitted by scikit-learn.
         holdout: Share of rows to judge by, strictly between 0 and 1.
-        seed: Of the split, drawn from a generator of its own.
-        max_log_ratio: Cap of the tail guard, in nats. "auto" leaves everything up to the largest value that 20
-            held-out generated rows reach as it is, and caps what lies beyond at one nat more; None switches the guard
-            off.
+        seed: Seed of the split, which has its own generator.
+        max_log_ratio: Cap of the tail guard, in nats. With "auto" nothing changes up to the largest value that 20
+            held-out generated rows reach, and the cap is one nat above it. None switches the guard off.
 
     Returns:
         The calibrated log ratio, a module; `print(result.report)` shows the verdict.
@@ -185,7 +160,7 @@ def calibrate(
     Raises:
         ValueError: if a class is empty or too small, shapes or dtypes disagree, data or scores are not finite, the
             sets share rows, the critic is in training mode where that matters, or an option is out of range.
-        ImportError: if "isotonic" is asked for and scikit-learn is missing.
+        ImportError: if the method is `Isotonic()` and scikit-learn is missing.
 
     Warns:
         UserWarning: if the scores look like probabilities, fall where they should rise, or separate the classes; or if
@@ -206,29 +181,27 @@ def calibrate(
         (True, True)
     """
     calibrated = CalibratedLogRatio(critic, method=method)
-    _check_cap(max_log_ratio)
+    if isinstance(max_log_ratio, str):
+        checks.choice("max_log_ratio", max_log_ratio, ("auto",), cure="Or give a number of nats, or None.")
+    elif max_log_ratio is not None:
+        max_log_ratio = checks.real("max_log_ratio", max_log_ratio, cure='Or give "auto", or None for no guard.')
     check_eval(critic, "critic")
     check_rows(real, generated)
     order_real, order_generated, number, num_held = balanced_indices(
         len(real), len(generated), holdout=holdout, seed=seed, minimum=MIN_PER_CLASS
     )
     scores_real = score_rows(critic, real[order_real[:number].to(real.device)], "real")
-    scores_generated = score_rows(
-        critic, generated[order_generated[:number].to(generated.device)], "generated"
-    )
-    _warn_of_probabilities(critic, scores_real, scores_generated)
-
+    scores_generated = score_rows(critic, generated[order_generated[:number].to(generated.device)], "generated")
     calibrated.calibrator.fit(scores_real[num_held:], scores_generated[num_held:])
     held_real = calibrated.calibrator(scores_real[:num_held])
     held_generated = calibrated.calibrator(scores_generated[:num_held])
-    if isinstance(max_log_ratio, str):
-        # More generated rows than real ones would push the knee to where no real row can contradict the critic.
-        cap: float | None = float(held_generated.topk(MIN_ABOVE_KNEE).values[-1]) + GUARD_WIDTH
-    else:
-        cap = max_log_ratio
+    cap = max_log_ratio
+    if isinstance(cap, str):
+        # With more generated rows than real ones the knee would lie where no real row can contradict the critic.
+        cap = float(held_generated.topk(MIN_ABOVE_KNEE).values[-1]) + GUARD_WIDTH
     calibrated.guard = TailGuard(cap).to(held_real)
     calibrated.report = CalibrationReport(
-        method=method,
+        method=type(calibrated.calibrator).__name__,
         parameters=calibrated.calibrator.parameters_by_name(),
         cap=cap,
         guarded_share=float((held_real > calibrated.guard.knee).double().mean()),
@@ -238,65 +211,45 @@ def calibrate(
         before=diagnose(scores_real[:num_held], scores_generated[:num_held]),
         after=diagnose(calibrated.guard(held_real), calibrated.guard(held_generated)),
     )
-    _warn_of_ranking(calibrated.report.before)
-    _warn_of_fit(calibrated.report, torch.cat([scores_real, scores_generated]), calibrated.calibrator)
+    for complaint in _complaints(calibrated, torch.cat([scores_real, scores_generated])):
+        warnings.warn(complaint, stacklevel=2)
     return calibrated
 
 
-def _check_cap(cap: float | str | None) -> None:
-    if not (cap is None or cap == "auto" or (isinstance(cap, (int, float)) and math.isfinite(cap))):
-        raise ValueError(
-            f'Expected max_log_ratio "auto", a finite number of nats, or None for no guard; got {cap!r}.'
+def _complaints(calibrated: CalibratedLogRatio, scores: Tensor) -> Iterator[str]:
+    """Yield what is wrong with the critic's scores and with the fitted map."""
+    report = calibrated.report
+    assert report is not None
+    before, after = report.before, report.after
+    in_nats = isinstance(calibrated.critic, (LogRatio, CalibratedLogRatio))
+    if not in_nats and bool(((scores >= 0) & (scores <= 1)).all()):
+        yield (
+            "All scores lie in [0, 1]: the critic seems to return probabilities, and a line through probabilities is a "
+            "poor log ratio. Calibrate LogRatio.from_probability(discriminator) instead."
         )
-
-
-def _warn_of_probabilities(critic: Critic, *scores: Tensor) -> None:
-    in_nats = isinstance(critic, (LogRatio, CalibratedLogRatio))
-    if not in_nats and all(bool(((part >= 0) & (part <= 1)).all()) for part in scores):
-        warnings.warn(
-            "All scores lie in [0, 1]: the critic looks like a probability, and a line through probabilities is a poor "
-            "log ratio. Calibrate LogRatio.from_probability(discriminator) instead.",
-            stacklevel=3,
-        )
-
-
-def _z(before: RatioReport) -> float:
-    """Return the standard errors by which the AUC lies above one half, where it carries nothing."""
-    return (before.auc - 0.5) * math.sqrt(6 * before.n_real)
-
-
-def _warn_of_ranking(before: RatioReport) -> None:
-    # A few huge scores may turn the slope against the ranking: that is the fit's warning.
-    if _z(before) < -3 or (before.slope <= 0 and _z(before) <= 3):
-        warnings.warn(
+    # Standard errors by which the AUC exceeds one half, the value of a constant critic.
+    z = (before.auc - 0.5) * math.sqrt(6 * before.n_real)
+    # A few huge scores may turn the slope against the ranking: the complaint about the map below is for that.
+    if z < -3 or (before.slope <= 0 and z <= 3):
+        yield (
             f"The critic scores real data no higher than generated data (held-out slope {before.slope:.3g}, AUC "
-            f"{before.auc:.3g}): its sign is flipped, or it knows nothing.",
-            stacklevel=3,
+            f"{before.auc:.3g}): its sign is flipped, or it has learnt nothing."
         )
     elif before.auc > MAX_AUC:
-        warnings.warn(
+        yield (
             f"The critic separates real from generated data (held-out AUC {before.auc:.5f}): they do not overlap, and "
             "hardly anything is left to sample. See fit_log_ratio(..., min_ess_fraction=...), or train the generator "
-            "further.",
-            stacklevel=3,
+            "further."
         )
-
-
-def _warn_of_fit(report: CalibrationReport, scores: Tensor, calibrator: Calibrator) -> None:
-    before, after = report.before, report.after
-    if _z(before) <= 3:
-        return
     with torch.no_grad():
-        value = calibrator(scores).double()
-        falls = bool(value[scores.argmax()] < value[scores.argmin()])
-    # What a calibrated ratio says is the total variation of the sets is AUC - 1/2 at least.
+        value = calibrated.calibrator(scores).double()
+    falls = bool(value[scores.argmax()] < value[scores.argmin()])
+    # The total variation between the sets, as a calibrated ratio gives it, is at least AUC - 1/2.
     flat = float(((value - value.median()) / 2).tanh().abs().mean()) < (before.auc - 0.5) / 2
-    if falls or flat or not after.slope > 0:  # NaN too
-        warnings.warn(
+    if z > 3 and (falls or flat or not after.slope > 0):  # NaN too
+        yield (
             f"The fitted {report.method} map {'falls' if falls else 'is nearly flat'}, although the critic ranks real "
-            f"data above generated data (held-out AUC {before.auc:.3g}): of most rows it says nothing, or the wrong "
-            "thing. A temperature needs scores that are 0 at even odds, else take "
-            'method="platt"; a line needs scores that do not span decades, else calibrate their logarithm, or take '
-            'method="spline".',
-            stacklevel=3,
+            f"data above generated data (held-out AUC {before.auc:.3g}): for most rows it says nothing, or the "
+            "opposite. Temperature() needs scores that are 0 at even odds; if they are not, use Platt(). A line needs "
+            "scores that do not span decades; if they do, calibrate their logarithm, or use MonotoneSpline()."
         )

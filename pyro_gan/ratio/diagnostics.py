@@ -1,96 +1,104 @@
-"""Is a log ratio right? Held-out calibration, discrimination, normalisation and tail, in one report."""
+"""Is a log ratio right? One report on held-out rows: calibration, discrimination, normalisation and tail."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, final
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from pyro_gan.checks import rows
 from pyro_gan.importance import WeightTail, weight_tail
-from pyro_gan.ratio._logistic import fit_logistic
+from pyro_gan.ratio.logistic import fit_logistic
 
 __all__ = ["FrontierPoint", "RatioReport", "Reliability", "diagnose"]
 
 NUM_BINS = 20
 
 
+@final
 class Reliability(NamedTuple):
-    """Predicted against observed share of real data, in bins of equal mass; fewer than 20 where values tie."""
+    """Predicted and observed share of real data, in 20 bins of equal mass; in fewer bins if values tie."""
 
     #: Mean predicted probability of being real, `(bin,)`.
     predicted: Float[Tensor, " bin"]
-    #: Share that is real, `(bin,)`.
+    #: Share of the rows that is real, `(bin,)`.
     observed: Float[Tensor, " bin"]
-    #: Rows in the bin, `(bin,)`.
+    #: Number of rows in the bin, `(bin,)`.
     num_rows: Int[Tensor, " bin"]
 
 
+@final
 @dataclass(frozen=True, eq=False)
 class RatioReport:
-    """What held-out real and generated rows say about a log ratio; `print` it for a table.
+    """What held-out real and generated rows say about a log ratio. `print` it for a table.
 
-    Probabilities are those of "real" in the mixture given: sigma(log r + log(n_real / n_generated)).
+    A probability is that of "real" in the mixture of the given rows: sigma(log r + log(n_real / n_generated)).
     """
 
-    #: Rows judged.
+    #: Numbers of rows judged.
     n_real: int
     n_generated: int
-    #: Sum of label minus probability over its standard deviation. Blind to a wrong slope; and conservative, because
-    #: class counts are fixed: its variance is 1 - 2 E_G[p] when all is well, not 1.
+    #: Sum of label minus probability, divided by its standard deviation. It does not notice a wrong slope. It is
+    #: conservative: because class counts are fixed, its variance for a calibrated ratio is 1 - 2 E_G[p] and not 1.
     dawid_z: float
-    #: Logistic regression of the label on log r: 1 and 0 if calibrated, slope .5 if log r is twice too large.
-    #: Infinite if a threshold separates the classes, NaN if log r is constant.
+    #: Logistic regression of the label on log r: slope 1 and intercept 0 if calibrated, slope .5 if log r is twice too
+    #: large. The slope is infinite if a threshold separates the classes, NaN if log r is constant.
     slope: float
     slope_se: float
     intercept: float
-    #: The regression's, less the part that fixed class counts remove (1 / n_real + 1 / n_generated in variance).
+    #: The regression's, without the part that fixed class counts remove (1 / n_real + 1 / n_generated in variance).
     intercept_se: float
     #: Mean squared error of the probability.
     brier: float
     #: Mean negative log likelihood of the label, in nats.
     log_loss: float
-    #: Mean gap between predicted and observed over the bins of `reliability`, weighted by rows. Never 0: see
-    #: `ece_if_calibrated`.
+    #: Mean gap between predicted and observed share over the bins of `reliability`, weighted by rows. It is positive by
+    #: chance alone: see `ece_if_calibrated`.
     ece: float
-    #: Chance that a real row scores above a generated one; ties count half.
+    #: Probability that a real row scores above a generated one; ties count half.
     auc: float
-    #: E_G[r], 1 for the exact ratio, and its standard error, blind to tails not drawn.
+    #: E_G[r], which is 1 for the exact ratio, and its standard error, which does not see a tail without draws.
     mean_ratio: float
     mean_ratio_se: float
-    #: The weights r of the generated rows.
+    #: What the weights r of the generated rows say about themselves.
     tail: WeightTail
+    #: The bins that the ECE is computed from.
     reliability: Reliability
 
     @property
     def independence_acceptance(self) -> float:
-        """Stationary acceptance of the independence sampler with this ratio, if it is exact: 2 (1 - AUC)."""
+        """Acceptance of an independence sampler in equilibrium, if this ratio is exact: 2 (1 - AUC)."""
         return 2 * (1 - self.auc)
 
     @property
     def ece_if_calibrated(self) -> float:
-        """The ECE that chance alone would give bins of this size, to first order."""
+        """The ECE that chance alone gives with bins of this size, to first order."""
         predicted, _, count = self.reliability
         return float((count * (2 / math.pi * predicted * (1 - predicted) / count).sqrt()).sum() / count.sum())
 
     def rows(self) -> list[tuple[str, str, str]]:
-        """Return the table: name, value, what it should be."""
+        """Return the table, each row as name, value, and what the value should be."""
         share = self.n_real / (self.n_real + self.n_generated)
-        know_nothing = -share * math.log(share) - (1 - share) * math.log1p(-share)
+        constant = -share * math.log(share) - (1 - share) * math.log1p(-share)
         tail = self.tail
         return [
-            ("Dawid Z", f"{self.dawid_z:.2f}", "within +-2; blind to the slope"),
-            ("slope", f"{self.slope:.4f} +- {self.slope_se:.4f}", "1; above: log r too small"),
+            ("Dawid Z", f"{self.dawid_z:.2f}", "within +-2; does not see the slope"),
+            ("slope", f"{self.slope:.4f} +- {self.slope_se:.4f}", "1; larger if log r is too small"),
             ("intercept", f"{self.intercept:.4f} +- {self.intercept_se:.4f}", "0"),
-            ("Brier score", f"{self.brier:.4f}", f"low; {share * (1 - share):.4f} knows nothing"),
-            ("log loss", f"{self.log_loss:.4f}", f"low; {know_nothing:.4f} knows nothing"),
+            (
+                "Brier score",
+                f"{self.brier:.4f}",
+                f"lower is better; a constant guess scores {share * (1 - share):.4f}",
+            ),
+            ("log loss", f"{self.log_loss:.4f}", f"lower is better; a constant guess scores {constant:.4f}"),
             ("ECE", f"{self.ece:.4f}", f"about {self.ece_if_calibrated:.4f} by chance alone"),
-            ("AUC", f"{self.auc:.4f}", "above .5; near 1 there is no overlap"),
-            ("acceptance 2(1 - AUC)", f"{self.independence_acceptance:.4f}", "an independence sampler's"),
+            ("AUC", f"{self.auc:.4f}", "above .5; near 1 the classes do not overlap"),
+            ("acceptance 2(1 - AUC)", f"{self.independence_acceptance:.4f}", "of an independence sampler"),
             ("E_G[r]", f"{self.mean_ratio:.4f} +- {self.mean_ratio_se:.4f}", "1"),
             ("ESS fraction", f"{tail.ess_fraction:.4f}", "above .01"),
             ("largest weight share", f"{tail.largest_weight_share:.5f}", "below .001 (1e5 rows or more)"),
@@ -103,36 +111,35 @@ class RatioReport:
         return "\n".join([head, f"{'figure':<22} {'value':>20}   should be", *lines])
 
 
+@final
 class FrontierPoint(NamedTuple):
-    """What one evaluation found: a better critic leaves less to sample from."""
+    """One evaluation of a critic in training: the better the critic, the less overlap is left to sample from."""
 
-    #: Training steps done.
+    #: Number of training steps done.
     step: int
-    #: Held-out log loss in nats, each class weighing one half: log 2 knows nothing.
+    #: Held-out log loss in nats, where each class weighs one half; a constant guess scores log 2.
     log_loss: float
-    #: Chance that a held-out real row scores above a generated one.
+    #: Probability that a held-out real row scores above a generated one.
     auc: float
-    #: Effective share of generated draws under the weights r.
+    #: Effective share of the generated draws under the weights r.
     ess_fraction: float
 
 
-def diagnose(
-    log_ratio_real: Float[Tensor, " real"], log_ratio_generated: Float[Tensor, " generated"]
-) -> RatioReport:
+def diagnose(log_ratio_real: Float[Tensor, " real"], log_ratio_generated: Float[Tensor, " generated"]) -> RatioReport:
     """Judge log ratios on rows that trained neither the critic nor its calibration.
 
-    The sampler's target is p_G(x) r(x), so errors of r are errors of the target. A constant error cancels in MCMC, a
-    slope does not, and Dawid's Z sees the first and not the second: read the slope, then the tail.
+    The sampler's target is p_G(x) r(x), so errors of r are errors of the target. A constant error of log r cancels in
+    MCMC, a wrong slope does not. Dawid's Z notices the constant and not the slope: read the slope first, then the tail.
 
     Args:
         log_ratio_real: Log ratios of real rows, `(real,)`, in nats, finite.
-        log_ratio_generated: Of generated rows, `(generated,)`.
+        log_ratio_generated: Log ratios of generated rows, `(generated,)`.
 
     Returns:
         The report, computed in float64.
 
     Raises:
-        ValueError: if a class is empty, a shape is wrong, or a value is NaN or infinite.
+        ValueError: if a class is empty, a shape is wrong, or a value is NaN, infinite or no float.
 
     References:
         Metropolis-Hastings Generative Adversarial Networks, R. Turner et al., 2019, https://arxiv.org/abs/1811.11357;
@@ -152,7 +159,7 @@ def diagnose(
     value = torch.cat([real, generated])
     label = torch.cat([torch.ones_like(real), torch.zeros_like(generated)])
     logit = value + offset
-    # sigma(-f) for real rows and -sigma(f) for generated ones keep their digits where 1 - p rounds to 0.
+    # Where 1 - p rounds to 0, sigma(-f) for real rows and -sigma(f) for generated ones keep their digits.
     residual = torch.where(label > 0, torch.sigmoid(-logit), -torch.sigmoid(logit))
     variance = (torch.sigmoid(logit) * torch.sigmoid(-logit)).sum()
     slope, slope_se, intercept, intercept_se = _regression(real, generated, value, label, offset)
@@ -169,9 +176,7 @@ def diagnose(
         intercept_se=intercept_se,
         brier=float(residual.square().mean()),
         log_loss=float(softplus(torch.where(label > 0, -logit, logit)).mean()),
-        ece=float(
-            (reliability.num_rows * (reliability.predicted - reliability.observed).abs()).sum() / len(value)
-        ),
+        ece=float((reliability.num_rows * (reliability.predicted - reliability.observed).abs()).sum() / len(value)),
         auc=_auc(real, generated),
         mean_ratio=mean_ratio,
         mean_ratio_se=mean_ratio * tail.log_mean_weight_se,
@@ -181,32 +186,24 @@ def diagnose(
 
 
 def _checked(log_ratio: Tensor, name: str) -> Tensor:
-    if log_ratio.dim() != 1 or not len(log_ratio):
-        raise ValueError(
-            f"Expected log ratios of {name} rows, shape ({name},), at least one; got {tuple(log_ratio.shape)}."
-        )
-    values = log_ratio.detach().to("cpu", torch.float64)
-    if not torch.isfinite(values).all():
-        raise ValueError(
-            f"Expected finite log ratios; got {int((~torch.isfinite(values)).sum())} NaN or infinite of {len(values)} "
-            f"{name} ones. A saturated sigmoid gives infinite ones: see LogRatio.from_probability."
-        )
-    return values
+    cure = "A saturated sigmoid gives infinite log ratios: see LogRatio.from_probability."
+    values = rows(f"log ratios of {name} rows", log_ratio, event_shape=(), cure=cure)
+    return values.detach().to("cpu", torch.float64)
 
 
 def _regression(
     real: Tensor, generated: Tensor, value: Tensor, label: Tensor, offset: float
 ) -> tuple[float, float, float, float]:
     above, below = real.min() >= generated.max(), real.max() <= generated.min()
-    if above != below:  # the likelihood grows without end; where both hold, all values are equal
+    if above != below:  # the likelihood has no maximum; if both hold, all values are equal
         return (math.inf if above else -math.inf), math.inf, math.nan, math.inf
     fit = fit_logistic(value, label, offset=offset)
-    # Counts fixed by design, not drawn, tell nothing of the intercept's luck (Prentice and Pyke).
+    # Class counts are fixed by design, so they add nothing to the intercept's variance (Prentice and Pyke).
     by_design = 1 / len(real) + 1 / len(generated)
     slope_variance, intercept_variance = fit.covariance.diagonal().tolist()
     return (
         fit.slope,
-        # Of values that span twenty decades the information matrix is singular in double precision.
+        # For values that span twenty decades the information matrix is singular in double precision.
         math.sqrt(slope_variance) if slope_variance >= 0 else math.inf,
         fit.intercept,
         math.sqrt(max(intercept_variance - by_design, 0)),
@@ -215,7 +212,7 @@ def _regression(
 
 def _reliability(probability: Tensor, label: Tensor) -> Reliability:
     ordered = probability.sort().values
-    # Edges are values, so that ties share a bin: split by rank, they would be told apart by their order of arrival.
+    # Edges are values, so that ties share a bin: a split by rank would separate them by their order in the input.
     edges = ordered[(torch.arange(1, NUM_BINS) * len(ordered)) // NUM_BINS].unique()
     index = torch.bucketize(probability, edges, right=True)
     count = torch.bincount(index, minlength=NUM_BINS)

@@ -1,4 +1,4 @@
-"""From a critic's output to the log density ratio: the one callable that everything downstream takes."""
+"""From a critic's output to the log density ratio: the one callable that everything else takes."""
 
 from __future__ import annotations
 
@@ -10,30 +10,33 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from pyro_gan import checks
 from pyro_gan._networks import by_chunk, check_eval, critic_scores
 from pyro_gan._typing import Critic
 from pyro_gan.objectives.base import Objective
 from pyro_gan.objectives.scoring import Bernoulli
-from pyro_gan.objectives.up_to_constant import Normalised, UpToConstant
+from pyro_gan.objectives.up_to_constant import DonskerVaradhan, Normalised
+from pyro_gan.ratio._holdout import data_rows
 from pyro_gan.ratio.diagnostics import FrontierPoint, RatioReport
 
-__all__ = ["LogRatio", "critic_scores"]
+__all__ = ["LogRatio"]
 
 
 @final
 class LogRatio(nn.Module):
     r"""A critic and the objective that trained it, as the function :math:`x \mapsto \log p_{data}(x) - \log p_G(x)`.
 
-    The objective has no default: to take a Wasserstein critic for a logit is the commonest error here, and nothing
-    in the numbers betrays it. A critic of unknown training goes to `calibrate`.
+    The objective has no default. The commonest error here is to take a Wasserstein critic for a logit, and no number
+    would show it. If the training of a critic is unknown, use `calibrate`.
 
     Args:
         critic: `(batch, *event) -> (batch,)` or `(batch, 1, ..., 1)`. A module becomes a submodule and shares its
             weights; any other callable is held as it is.
-        objective: What the critic was trained with, for example `Bernoulli()` for binary cross-entropy on logits.
+        objective: The objective that the critic was trained with, for example `Bernoulli()` for binary cross-entropy on
+            logits.
 
     Raises:
-        ValueError: if the objective's optimum does not determine a ratio, with the cure.
+        ValueError: if the critic is no function, or the objective's optimum does not determine a ratio, with the cure.
 
     References:
         Learning in Implicit Generative Models, S. Mohamed and B. Lakshminarayanan, 2016,
@@ -47,28 +50,24 @@ class LogRatio(nn.Module):
 
     def __init__(self, critic: Critic, objective: Objective) -> None:
         super().__init__()
-        if not callable(critic):
-            raise ValueError(f"Expected critic to be a module or a function of data; got {critic!r}.")
-        if not isinstance(objective, Objective):
-            raise ValueError(
-                f"Expected the objective that trained the critic, such as Bernoulli(); got {objective!r}. "
-                "If it is unknown, use calibrate(critic, real, generated)."
-            )
-        # Ask on an empty batch, so that an objective without a ratio raises here and not in the middle of a chain.
+        cure = "Give the one that trained the critic, such as Bernoulli(), or use calibrate(critic, real, generated)."
+        checks.instance("objective", objective, Objective, cure=cure)
+        # An objective without a ratio raises on this empty batch, not later in the middle of a chain.
         objective.log_ratio(torch.empty(0))
-        self.critic = critic
+        self.critic = checks.function("critic", critic)
         self.objective = objective
-        #: The held-out verdict and the evaluations passed, where `fit_log_ratio` made this; None and empty otherwise.
+        #: The held-out verdict and all evaluations, if `fit_log_ratio` made this; None and empty otherwise.
         self.report: RatioReport | None = None
         self.frontier: tuple[FrontierPoint, ...] = ()
 
     @classmethod
     def from_probability(cls, discriminator: Critic) -> LogRatio:
-        """Build the log ratio of a discriminator that gives probabilities, trained on equal parts of real data.
+        """Build the log ratio of a discriminator that returns probabilities, trained on as many real as generated rows.
 
-        A sequential module that ends in a sigmoid is used up to there: its logit is exact. Anything else gives
-        log D - log(1 - D) with D kept inside the open interval of its dtype. In float32 a D above about 1 - 6e-8 is
-        exactly 1, and all such points get the same ratio and no gradient: it warns once when it meets one.
+        Of a sequential module that ends in a sigmoid, the layers before the sigmoid are used: their logit is exact. Any
+        other discriminator D gives log D - log(1 - D), with D clamped to the open interval (0, 1) in its dtype. In
+        float32 a D above about 1 - 6e-8 is exactly 1, and all such points get the same ratio and no gradient: the log
+        ratio warns once when it meets one.
 
         Args:
             discriminator: `(batch, *event)` to probabilities of being real, `(batch,)` or `(batch, 1, ..., 1)`.
@@ -77,7 +76,8 @@ class LogRatio(nn.Module):
             The log ratio, sharing the discriminator's weights.
 
         Raises:
-            ValueError: when called with data for which the output is outside [0, 1].
+            ValueError: if the discriminator is no function; later, when the log ratio is called, if an output is
+                outside [0, 1].
 
         Example:
             >>> discriminator = nn.Sequential(nn.Linear(2, 1), nn.Sigmoid())
@@ -87,44 +87,48 @@ class LogRatio(nn.Module):
             True
         """
         if isinstance(discriminator, nn.Sequential) and type(discriminator).forward is nn.Sequential.forward:
-            layers = list(discriminator._modules.items())
+            # With `named_children` a layer that stands twice would come once.
+            modules = discriminator.named_modules(remove_duplicate=False)
+            layers = [(name, layer) for name, layer in modules if name and "." not in name]
             if layers and isinstance(layers[-1][1], nn.Sigmoid):
                 logit = nn.Sequential(OrderedDict(layers[:-1]))
-                # The layers keep their modes; the new container must not claim another.
+                # The layers keep their modes, and the new container takes the old one's.
                 logit.training = discriminator.training
                 return cls(logit, Bernoulli())
-        return cls(_LogOdds(discriminator), Bernoulli())
+        return cls(_LogOdds(checks.function("discriminator", discriminator)), Bernoulli())
 
     @classmethod
     def normalised(
         cls,
         critic: Critic,
-        objective: UpToConstant,
+        objective: DonskerVaradhan,
         *,
         generated: Float[Tensor, "row *event"],
         chunk_size: int | None = None,
     ) -> LogRatio:
-        r"""Build the log ratio of a critic that knows it up to a constant, and find the constant.
+        r"""Build the log ratio of a critic that gives it up to a constant, and find the constant.
 
-        Over generated data a ratio has mean 1, so a critic :math:`v` of KLIEP's or Donsker and Varadhan's loss has
+        The mean of a ratio over generated data is 1. So for a critic :math:`v` of KLIEP's or Donsker and Varadhan's
+        loss
 
         .. math:: \log r(x) = v(x) - \log E_G e^{v}.
 
-        The mean over the rows given is as good as its effective sample size: `weights.weight_tail` of the scores says.
+        How good the mean over the given rows is depends on their effective sample size:
+        `pyro_gan.importance.weight_tail` of the scores tells it.
 
         Args:
             critic: As for `LogRatio`, in evaluation mode. A conditional critic has one constant for each context:
                 fix the context first, `lambda x: critic(x, label=label)`.
             objective: `KLIEP()` or `DonskerVaradhan()`.
             generated: Generated data, `(row, *event)`, that the critic has not been trained on.
-            chunk_size: Rows of one pass; the default suits the device.
+            chunk_size: Rows of one pass; by default a number that suits the device.
 
         Returns:
             The log ratio, sharing the critic's weights. Its objective keeps the constant; its `state_dict` does not.
 
         Raises:
-            ValueError: if the objective leaves no constant open, the critic is in training mode, there are no rows,
-                or a score is NaN or infinite.
+            ValueError: if the objective leaves no constant open, the critic is no function or in training mode, there
+                are no rows, or data or scores are NaN or infinite.
 
         Example:
             >>> from pyro_gan.objectives import KLIEP
@@ -134,11 +138,9 @@ class LogRatio(nn.Module):
             1.0
         """
         Normalised(objective, 0.0)  # refuses objectives that leave no constant open, before any work
-        check_eval(critic, "critic")
-        if generated.dim() < 1 or not len(generated):
-            raise ValueError(
-                f"Expected generated data of shape (row, *event), not empty; got {tuple(generated.shape)}."
-            )
+        check_eval(checks.function("critic", critic), "critic")
+        data_rows("generated", generated)
+        chunk_size = None if chunk_size is None else checks.count("chunk_size", chunk_size)
         with torch.no_grad():
             scores = by_chunk(lambda rows: critic_scores(critic, rows), generated, chunk_size)
             constant = float(objective.log_constant(scores))
@@ -164,6 +166,7 @@ class LogRatio(nn.Module):
         return self.objective.log_ratio(critic_scores(self.critic, x, **context))
 
 
+@final
 class _LogOdds(nn.Module):
     """The log odds of a probability, finite at 0 and 1."""
 
@@ -178,15 +181,15 @@ class _LogOdds(nn.Module):
         lowest, highest = finfo.tiny, 1 - finfo.eps / 2
         if bool(((probability < 0) | (probability > 1)).any()):
             raise ValueError(
-                "Expected a discriminator's probabilities, in [0, 1]; got values from "
-                f"{float(probability.min()):.4g} to {float(probability.max()):.4g}. For logits use "
+                "Expected a discriminator's probabilities, in [0, 1]; got values between "
+                f"{float(probability.min()):.4g} and {float(probability.max()):.4g}. For logits use "
                 "LogRatio(critic, Bernoulli()), for other scores calibrate(critic, real, generated)."
             )
         if not self._warned and bool(((probability < lowest) | (probability > highest)).any()):
             self._warned = True
             warnings.warn(
                 f"The discriminator's sigmoid has saturated in {probability.dtype}: some probabilities are exactly 0 "
-                "or 1, and their log ratios are cut off and flat. Take the network's output before its sigmoid, "
+                "or 1, and their log ratios are clamped and flat. Use the network's output before its sigmoid, "
                 "LogRatio(critic, Bernoulli()), or run it in float64.",
                 stacklevel=2,
             )

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyro_gan import checks
 from pyro_gan.importance import WeightTail, smooth, systematic, weight_tail
-from pyro_gan.targets import make_target
+from pyro_gan.resampling.draws import score
+from pyro_gan.targets import make_weighted_target
 
-__all__ = ["ImportanceResampler", "ResamplingReport", "Resamples"]
-
-#: Prior draws that are drawn, scored and dropped from memory but for latent and weight at a time.
-BLOCK_DRAWS = 100_000
+__all__ = ["ImportanceResampler", "Resamples", "ResamplingReport"]
 
 
+@final
 class ResamplingReport(NamedTuple):
-    """What a resampling cost and what it is worth.
+    """What a resampling cost, and how good it is.
 
     Attributes:
-        num_draws: Prior draws scored, each one forward pass.
-        num_outputs: Outputs resampled from them.
-        distinct: Different prior draws among the outputs.
+        num_draws: Number of prior draws scored; each is one forward pass.
+        num_outputs: Number of outputs resampled from them.
+        distinct: Number of different prior draws among the outputs.
         tail: Effective sample size, largest share, Pareto k and log normaliser of the weights before smoothing.
     """
 
@@ -33,13 +33,14 @@ class ResamplingReport(NamedTuple):
     tail: WeightTail
 
 
+@final
 class Resamples(NamedTuple):
     """Outputs of an `ImportanceResampler`.
 
     Attributes:
         samples: Constrained latents by site, `(output, *event)`.
         log_ratio: Log weight of each output, `(output,)`, nats; `log r(G(z)) / T` for a latent posterior.
-        report: Cost and worth.
+        report: Cost and quality.
     """
 
     samples: dict[str, Tensor]
@@ -47,19 +48,20 @@ class Resamples(NamedTuple):
     report: ResamplingReport
 
 
+@final
 class ImportanceResampler:
-    """Draws from the prior, weighs by the ratio, resamples: no chain, no warmup, no mode to be stuck in.
+    """Draw from the prior, weigh by the ratio, and resample: no chain, no warmup, and no mode to get stuck in.
 
-    The baseline that a chain must beat at equal cost, and with many draws the truth that chains are compared with.
-    Weights are Pareto-smoothed and resampling is systematic: a draw is copied `num_outputs` times its share of the
-    weight, rounded up or down, and on average exactly that.
+    This is the baseline that a chain must beat at equal cost. With many draws it gives the truth that chains are
+    compared with. The weights are Pareto-smoothed and resampling is systematic: a draw is copied `num_outputs` times
+    its share of the weight, rounded up or down, and exactly that share on average.
 
     Args:
         posterior: A `LatentPosterior`, or any other Pyro model, whose observations and factors are then the weight.
-        min_ess: Refuse to resample from fewer effective draws than this.
+        min_ess: Smallest effective sample size to resample from; with fewer effective draws a call raises.
 
     Raises:
-        ValueError: if `min_ess` is under 1.
+        ValueError: if `min_ess` is below 1, or the posterior is no model.
 
     References:
         Pareto Smoothed Importance Sampling, Vehtari et al., 2024, https://arxiv.org/abs/1507.02646;
@@ -74,19 +76,16 @@ class ImportanceResampler:
     """
 
     def __init__(self, posterior: Any, *, min_ess: float = 100.0) -> None:
-        if not callable(posterior):
-            raise ValueError(f"Expected a Pyro model, such as LatentPosterior; got {posterior!r}.")
-        if not min_ess >= 1:  # NaN would refuse nothing
-            raise ValueError(f"Expected min_ess of at least 1; got {min_ess}.")
-        self.posterior = posterior
-        self.min_ess = min_ess
+        cure = "Pass a Pyro model, such as LatentPosterior."
+        self.posterior: Any = checks.function("posterior", posterior, cure=cure)
+        self.min_ess = checks.real("min_ess", min_ess, minimum=1)
 
     def __call__(self, num_outputs: int, num_draws: int, *args: Any, **context: Any) -> Resamples:
         """Resample outputs from scored prior draws.
 
         Args:
-            num_outputs: Outputs wanted.
-            num_draws: Prior draws to score. Outputs beyond the effective sample size are mostly copies.
+            num_outputs: Number of outputs wanted.
+            num_draws: Number of prior draws to score. Outputs beyond the effective sample size are mostly copies.
             *args: The model's arguments.
             **context: The model's keyword arguments.
 
@@ -95,29 +94,20 @@ class ImportanceResampler:
 
         Raises:
             ValueError: if the model is unfit, a number is not positive, a weight is NaN or infinite, or the effective
-                sample size is under `min_ess`.
+                sample size is below `min_ess`.
         """
-        for name, value in (("num_outputs", num_outputs), ("num_draws", num_draws)):
-            if value < 1:
-                raise ValueError(f"Expected {name} of at least 1; got {value}.")
-        target = make_target(self.posterior, None, prototype=None, batched=True, context=context, args=args)
-        latents, weights = [], []
-        for start in range(0, num_draws, BLOCK_DRAWS):
-            block = target.sample_prior(min(BLOCK_DRAWS, num_draws - start))
-            latents.append(block)
-            weights.append(target.log_weight(block))
-        z, log_weight = torch.cat(latents), torch.cat(weights)
+        num_outputs = checks.count("num_outputs", num_outputs)
+        num_draws = checks.count("num_draws", num_draws)
+        target = make_weighted_target(self.posterior, args, context)
+        blocks = list(score(target, num_draws))
+        z, log_weight = (torch.cat([block[part] for block in blocks]) for part in (0, 1))
         tail = weight_tail(log_weight)
         if tail.ess < self.min_ess:
             raise ValueError(
                 f"Expected at least {self.min_ess:g} effective draws; got {tail.ess:.1f} of {num_draws} (largest share "
-                f"{tail.largest_weight_share:.2g}, Pareto k {tail.pareto_k:.2f}). Draw more, cap or flatten the ratio, "
-                "or lower min_ess knowing that the outputs are copies of few."
+                f"{tail.largest_weight_share:.2g}, Pareto k {tail.pareto_k:.2f}). Draw more, or cap or flatten the "
+                "ratio. With a smaller min_ess the outputs are copies of a few draws."
             )
         chosen = systematic(smooth(log_weight)[0], num_outputs)
-        samples = {
-            name: target.transforms[name].inv(value) if name in target.transforms else value
-            for name, value in target.unpack(z[chosen]).items()
-        }
         report = ResamplingReport(num_draws, num_outputs, int(chosen.unique().numel()), tail)
-        return Resamples(samples, log_weight[chosen], report)
+        return Resamples(target.constrained(z[chosen]), log_weight[chosen], report)

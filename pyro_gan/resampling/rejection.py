@@ -1,4 +1,4 @@
-"""Rejection sampling of prior draws: exact with a bound on the weight, and two ways to trade exactness for yield."""
+"""Rejection sampling of prior draws: exact with a bound of the weight, and two ways to trade exactness for yield."""
 
 from __future__ import annotations
 
@@ -10,39 +10,41 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyro_gan import checks
 from pyro_gan._typing import BoundedWeight
 from pyro_gan.importance import WeightTail, weight_tail
 from pyro_gan.resampling._acceptance import Rule, budget_cut, drs_shift
-from pyro_gan.resampling._draws import Draws, score
-from pyro_gan.resampling.importance import BLOCK_DRAWS
-from pyro_gan.targets import Target, make_target
+from pyro_gan.resampling.draws import BLOCK_DRAWS, Draws, score
+from pyro_gan.targets import WeightedTarget, make_weighted_target
 
 __all__ = ["RejectionReport", "RejectionSampler", "Rejections"]
 
 #: Fewest prior draws scored at a time.
 MIN_BLOCK = 1000
 
-#: Fewest pilot draws: a maximum or a percentile of fewer says nothing.
+#: Fewest pilot draws: the maximum or a percentile of fewer is not reliable.
 MIN_PILOT = 100
 
-_CLAIMANTS = {"given": "given", "guard": "of the log ratio", "estimated": "estimated from the pilot"}
+_SOURCES = {"given": "given", "guard": "of the log ratio", "estimated": "estimated from the pilot"}
 
 
+@final
 class RejectionReport(NamedTuple):
-    """What a rejection run cost and what it is worth.
+    """What a rejection run cost, and how good it is.
 
     Attributes:
-        num_draws: Prior draws that were accepted or rejected.
-        num_outputs: Outputs, as many as asked for unless `max_draws` came first.
-        num_forwards: Prior draws scored in all, the pilot's included; each is one forward pass.
+        num_draws: Number of prior draws that were accepted or rejected.
+        num_outputs: Number of outputs, as many as asked for unless `max_draws` was reached first.
+        num_forwards: Number of prior draws scored, with those of the pilot; each is one forward pass.
         acceptance: Share of draws accepted, the yield. For exact rejection by a normalised ratio it is 1 / M.
-        log_bound: log M in nats, as it was at the end.
-        bound_kind: Who says so: "given" by the caller, the ratio's tail "guard", or "estimated" as the largest weight
-            seen.
-        exact: Whether outputs are independent draws of the target itself: the bound was not estimated and held, and
-            neither gamma nor a budget bent the acceptance.
-        num_exceedances: Draws that weighed more than the bound in force when they were scored.
-        c: The budget's: draws are accepted with min(1, c w / M). 1 without a budget, or where it costs nothing.
+        log_bound: log M in nats at the end of the run.
+        bound_kind: Where the bound comes from: "given" by the caller, the tail "guard" of the ratio, or "estimated" as
+            the largest weight seen.
+        exact: Whether outputs are independent draws of the target itself: the bound was not estimated, no weight
+            exceeded it, and neither gamma nor a budget changed the acceptance.
+        num_exceedances: Number of draws whose weight exceeded the bound that was valid when they were scored.
+        c: With a budget, draws are accepted with probability min(1, c w / M). It is 1 without a budget, and if the
+            budget is no more than exact rejection accepts.
         tail: Effective sample size, largest share, Pareto k and log normaliser of the first draws scored, at most
             100 000.
     """
@@ -59,13 +61,14 @@ class RejectionReport(NamedTuple):
     tail: WeightTail
 
 
+@final
 class Rejections(NamedTuple):
     """Outputs of a `RejectionSampler`.
 
     Attributes:
         samples: Constrained latents by site, `(output, *event)`, in the order they were drawn.
         log_ratio: Log weight of each output, `(output,)`, nats; `log r(G(z)) / T` for a latent posterior.
-        report: Cost and worth.
+        report: Cost and quality.
     """
 
     samples: dict[str, Tensor]
@@ -73,15 +76,21 @@ class Rejections(NamedTuple):
     report: RejectionReport
 
 
+@final
 class _Kept(NamedTuple):
-    """Draws with the luck that decides on them, again if the rule has changed."""
+    """Draws with the random numbers that decide on them, which decide again if the rule changes.
+
+    Attributes:
+        draws: The draws.
+        luck: Minus the logs of uniform numbers, `(draw,)`. A draw is accepted if its log probability plus luck is at
+            least 0.
+    """
 
     draws: Draws
-    #: Minus the log of a uniform number, `(draw,)`: a draw is accepted unless its log probability is further below 0.
-    luck: Tensor
+    luck: Float[Tensor, " draw"]
 
     def accept(self, rule: Rule) -> _Kept:
-        """Return those that the rule lets pass."""
+        """Return the draws that the rule accepts."""
         chosen = rule.log_accept(self.draws.values) + self.luck >= 0
         rows = chosen.to(self.draws.z.device)
         z, log_weight, values = self.draws
@@ -90,39 +99,41 @@ class _Kept(NamedTuple):
 
 @final
 class RejectionSampler:
-    r"""Draws from the prior, keeps each with a probability that rises with its weight: independent outputs, no copies.
+    r"""Draw from the prior and accept each draw with a probability that rises with its weight: independent outputs.
 
-    Exact rejection accepts with w / M for a bound M on the weight. It is exact if M is a bound. A ratio with a tail
-    guard knows one (`LatentPosterior.log_weight_bound`), and a caller may (`log_bound`). Else M is the largest weight
-    of a pilot: an estimate, not a bound, however well it holds. A draw that weighs more than M raises it, and outputs
-    kept so far are rejected again with the new M, with the same luck: what comes out is what the last M would have
-    given from the start. Such exceedances are counted and warned of.
+    Exact rejection accepts with probability w / M, and is exact if M is a bound of the weight. The caller may give one
+    (`log_bound`), and a ratio with a tail guard has one (`LatentPosterior.log_weight_bound`). Without either, M is the
+    largest weight of a pilot, which is an estimate and not a bound. A draw that weighs more than M raises M, and the
+    outputs kept so far are decided again with the new M and the same random numbers: the outputs are those that the
+    last M would have given from the start. Such exceedances are counted, and the run warns of them.
 
-    Two changes raise the yield and give up exactness, each with what it needs read off the pilot and then fixed:
+    Two changes raise the yield and give up exactness. Their constants are found in the pilot and then fixed. The first
+    is DRS as published,
 
     .. math:: \text{gamma:}\quad \sigma(F - F_\gamma), \quad F = x - \log(1 - e^{x - \epsilon}), \quad
         x = \log w - \log M,
 
-    DRS as published, :math:`F_\gamma` the percentile gamma of F. A shift of 0 would be exact rejection, which is what
-    no gamma, the default, does. A percentile is another shift: below 0, where most weights are under M / 2, it accepts
-    light draws too often; above 0 heavy ones. And
+    with :math:`F_\gamma` the percentile gamma of F. A shift of 0 would be exact rejection, the default. A shift below
+    0, as where most weights are under M / 2, accepts light draws too often; a shift above 0 accepts heavy draws too
+    often. The second is OBRS,
 
     .. math:: \text{budget:}\quad \min(1, c\, w / M), \quad c \geq 1 \text{ such that the mean acceptance is the
         budget},
 
-    OBRS, which of all rules that accept as much comes closest to the target in every f-divergence. Outputs follow
-    p0 min(w, M / c). Where exact rejection accepts more than the budget already, c is 1: to reject more would cost
-    draws and bring nothing.
+    which among all rules with this mean acceptance is the closest to the target in every f-divergence. Its outputs have
+    the density p0 min(w, M / c), up to a constant. If exact rejection already accepts more than the budget, c is 1: a
+    smaller acceptance would cost draws and gain nothing.
 
     Args:
         posterior: A `LatentPosterior`, or any other Pyro model, whose observations and factors are then the weight.
-        gamma: Percentile, in [0, 100], of DRS's shift; the higher, the fewer are accepted.
-        budget: Wanted mean acceptance, in (0, 1]; met up to the error of the pilot.
-        log_bound: log M in nats, if you know a bound. It goes before the model's own.
-        pilot_draws: Prior draws scored first and thrown away, where M, gamma or the budget needs them.
+        gamma: Percentile of the shift of DRS, in [0, 100]; a higher one accepts fewer draws.
+        budget: Wanted mean acceptance, in (0, 1]; it is met up to the error of the pilot.
+        log_bound: log M in nats, if you know a bound. It takes precedence over the model's own.
+        pilot_draws: Number of prior draws that are scored first, and not used as outputs, if M, gamma or the budget
+            needs them.
 
     Raises:
-        ValueError: if the model is unfit, both gamma and budget are given, or one is out of range.
+        ValueError: if the posterior is no model, gamma and budget are both given, or a number is out of range.
 
     References:
         Discriminator Rejection Sampling, S. Azadi et al., 2019, https://arxiv.org/abs/1810.06758;
@@ -150,56 +161,46 @@ class RejectionSampler:
         log_bound: float | None = None,
         pilot_draws: int = 10_000,
     ) -> None:
-        if not callable(posterior):
-            raise ValueError(f"Expected a Pyro model, such as LatentPosterior; got {posterior!r}.")
         if gamma is not None and budget is not None:
             raise ValueError(
                 f"Expected gamma or budget, not both; got {gamma=} and {budget=}. Each is a rule of acceptance of "
                 "its own."
             )
-        if gamma is not None and not 0 <= gamma <= 100:
-            raise ValueError(f"Expected gamma in [0, 100]; got {gamma}. It is a percentile.")
-        if budget is not None and not 0 < budget <= 1:
-            raise ValueError(f"Expected a budget in (0, 1]; got {budget}. It is a mean acceptance.")
-        if log_bound is not None and not math.isfinite(log_bound):
-            raise ValueError(
-                f"Expected a finite log_bound in nats; got {log_bound}. None takes the ratio's own, or a pilot's "
-                "largest."
-            )
-        if pilot_draws < MIN_PILOT:
-            raise ValueError(f"Expected pilot_draws of at least {MIN_PILOT}; got {pilot_draws}.")
-        self.posterior = posterior
-        self.gamma = gamma
-        self.budget = budget
-        self.log_bound = log_bound
-        self.pilot_draws = pilot_draws
+        cure = "Pass a Pyro model, such as LatentPosterior."
+        self.posterior: Any = checks.function("posterior", posterior, cure=cure)
+        if gamma is not None:
+            gamma = checks.real("gamma", gamma, minimum=0, maximum=100, cure="It is a percentile.")
+        if budget is not None:
+            budget = checks.real("budget", budget, above=0, maximum=1, cure="It is a mean acceptance.")
+        if log_bound is not None:
+            cure = "It is in nats; None takes the bound of the ratio, or the largest weight of a pilot."
+            log_bound = checks.real("log_bound", log_bound, cure=cure)
+        self.gamma, self.budget, self.log_bound = gamma, budget, log_bound
+        self.pilot_draws = checks.count("pilot_draws", pilot_draws, minimum=MIN_PILOT)
 
-    def __call__(
-        self, num_outputs: int, *args: Any, max_draws: int = 10_000_000, **context: Any
-    ) -> Rejections:
+    def __call__(self, num_outputs: int, *args: Any, max_draws: int = 10_000_000, **context: Any) -> Rejections:
         """Draw from the prior until enough draws are accepted.
 
         Args:
-            num_outputs: Outputs wanted.
+            num_outputs: Number of outputs wanted.
             *args: The model's arguments.
-            max_draws: Prior draws, beyond the pilot, after which to give up.
+            max_draws: Number of prior draws, without the pilot, after which the run ends.
             **context: The model's keyword arguments.
 
         Returns:
-            Latents in the order they were drawn, their log weights, and a report. Fewer than asked for if `max_draws`
-            came first, and never a copy.
+            Latents in the order they were drawn, their log weights, and a report. They are fewer than asked for if
+            `max_draws` was reached first. No draw comes twice.
 
         Raises:
             ValueError: if a number is not positive, a weight is NaN or plus infinity, all weights seen are zero, or
-                so many that the budget cannot be met.
+                too many are zero for the budget.
 
         Warns:
-            UserWarning: if a draw weighed more than the bound, or outputs are fewer than asked for.
+            UserWarning: if a weight exceeds the bound, or outputs are fewer than asked for.
         """
-        for name, value in (("num_outputs", num_outputs), ("max_draws", max_draws)):
-            if value < 1:
-                raise ValueError(f"Expected {name} of at least 1; got {value}.")
-        target = make_target(self.posterior, None, prototype=None, batched=True, context=context, args=args)
+        num_outputs = checks.count("num_outputs", num_outputs)
+        max_draws = checks.count("max_draws", max_draws)
+        target = make_weighted_target(self.posterior, args, context)
         claim, kind = self._claimed_bound()
         rule, claim, pilot, num_exceedances = self._pilot(target, claim)
         seen = [pilot[:BLOCK_DRAWS]]
@@ -222,10 +223,10 @@ class RejectionSampler:
             num_kept = sum(len(part.luck) for part in kept)
 
         num_scored = num_draws + len(pilot)
-        # A budget lets everything heavy pass: a better estimate of the bound would change nothing.
+        # A budget accepts all heavy draws: a better estimate of the bound would change nothing.
         if num_exceedances and not (kind == "estimated" and rule.log_c > 0):
             warnings.warn(
-                f"{num_exceedances} of {num_scored} draws weighed more than the bound {_CLAIMANTS[kind]}, {claim:.6g} "
+                f"{num_exceedances} of {num_scored} draws weighed more than the bound {_SOURCES[kind]}, {claim:.6g} "
                 f"nats{f', which was raised to {rule.log_bound:.6g}' if rule.log_bound > claim else ''}: outputs are "
                 "not exact. A ratio with a cap has a bound: calibrate(..., max_log_ratio='auto').",
                 stacklevel=2,
@@ -237,11 +238,7 @@ class RejectionSampler:
                 "yield: budget=0.05 accepts one draw in twenty.",
                 stacklevel=2,
             )
-        z = torch.cat([part.draws.z for part in kept])[:num_outputs]
-        samples = {
-            name: target.transforms[name].inv(value) if name in target.transforms else value
-            for name, value in target.unpack(z).items()
-        }
+        z, log_ratio = (torch.cat([part.draws[item] for part in kept])[:num_outputs] for item in (0, 1))
         report = RejectionReport(
             num_draws=num_draws,
             num_outputs=len(z),
@@ -254,12 +251,11 @@ class RejectionSampler:
             c=math.exp(rule.log_c),
             tail=weight_tail(torch.cat(seen)[:BLOCK_DRAWS]),
         )
-        log_ratio = torch.cat([part.draws.log_weight for part in kept])[:num_outputs]
-        return Rejections(samples, log_ratio, report)
+        return Rejections(target.constrained(z), log_ratio, report)
 
     @property
     def _raises(self) -> bool:
-        """Whether a weight above the bound raises it; gamma and a budget are fixed by the pilot."""
+        """Whether a weight above the bound raises it; with gamma or a budget the pilot fixes the rule."""
         return self.gamma is None and self.budget is None
 
     def _claimed_bound(self) -> tuple[float | None, Literal["given", "guard", "estimated"]]:
@@ -269,8 +265,8 @@ class RejectionSampler:
             return self.posterior.log_weight_bound, "guard"
         return None, "estimated"
 
-    def _pilot(self, target: Target, claim: float | None) -> tuple[Rule, float, Tensor, int]:
-        """Return the rule, the bound that was claimed or found, the pilot's log weights and how many exceed it."""
+    def _pilot(self, target: WeightedTarget, claim: float | None) -> tuple[Rule, float, Tensor, int]:
+        """Return the rule, the bound that was claimed or found, the pilot's log weights, and how many exceed it."""
         if claim is not None and self._raises:
             return Rule(claim), claim, torch.empty(0, dtype=torch.float64), 0
         blocks = list(score(target, self.pilot_draws))

@@ -1,41 +1,54 @@
-"""What is sampled, as a kernel sees it: a potential over rows, and where known its split into prior and weight."""
+"""What kernels sample: a potential over rows and, for most models, its split into prior and weight."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.distributions.transforms import Transform
 
+from pyro_gan import checks
 from pyro_gan._typing import Params
+from pyro_gan.targets.state import State
 
-__all__ = ["Target", "value_and_grad"]
+__all__ = [
+    "Target",
+    "ValueAndGrad",
+    "WeightedTarget",
+    "check_sites",
+    "check_weighted",
+    "constrained",
+    "value_and_grad",
+]
+
+#: A value for each chain, and its gradient.
+ValueAndGrad = tuple[Float[Tensor, " chain"], Float[Tensor, "chain dim"]]
 
 
 class Target(ABC):
-    """A potential energy over flat unconstrained vectors, one a chain.
+    """A potential energy over flat unconstrained vectors, one for each chain.
 
-    Kernels see nothing else. All methods take `z` of shape `(chain, dim)`, the sites' values raveled and joined in
-    the sites' order, and give one value a chain; a chain's value depends on its own row only.
+    Kernels see nothing else. All methods take `z` of shape `(chain, dim)`, the values of the sites raveled and joined
+    in the order of their names, and return one value for each chain; it depends on the chain's own row only.
 
     Attributes:
         shapes: Unconstrained event shape of every site.
         transforms: Constrained to unconstrained, by site (Pyro's direction).
         dim: Length of a row.
-        dtype: Of the rows.
-        device: Of the rows.
+        dtype: Dtype of the rows.
+        device: Device of the rows.
 
     Args:
         prototype: Unconstrained values of one chain, `{site: (*event)}`.
-        transforms: As the attribute.
+        transforms: See the attribute.
     """
 
     def __init__(self, prototype: Params, transforms: dict[str, Transform]) -> None:
-        self.shapes = {name: value.shape for name, value in sorted(prototype.items())}
+        self.shapes = {name: checks.tensor(name, value).shape for name, value in sorted(prototype.items())}
         self.transforms = transforms
         self.dim = sum(math.prod(shape) for shape in self.shapes.values())
         first = next(iter(prototype.values()))
@@ -46,69 +59,105 @@ class Target(ABC):
         """Return the potential energy, minus the log density up to a constant."""
 
     @abstractmethod
-    def potential_and_grad(
-        self, z: Float[Tensor, "chain dim"]
-    ) -> tuple[Float[Tensor, " chain"], Float[Tensor, "chain dim"]]:
+    def potential_and_grad(self, z: Float[Tensor, "chain dim"]) -> ValueAndGrad:
         """Return the potential energy and its gradient."""
 
-    @abstractmethod
-    def log_prior(self, z: Float[Tensor, "chain dim"]) -> Float[Tensor, " chain"]:
-        """Return the log density of the prior. Raises if the target has no split."""
-
-    @abstractmethod
-    def log_prior_and_grad(
-        self, z: Float[Tensor, "chain dim"]
-    ) -> tuple[Float[Tensor, " chain"], Float[Tensor, "chain dim"]]:
-        """Return the log density of the prior and its gradient. Raises if the target has no split."""
-
-    @abstractmethod
-    def log_weight(self, z: Float[Tensor, "chain dim"]) -> Float[Tensor, " chain"]:
-        """Return the log weight, `-potential - log_prior`. Raises if the target has no split."""
-
-    @abstractmethod
-    def sample_prior(self, num_draws: int) -> Float[Tensor, "draw dim"]:
-        """Draw from the prior. Raises if the target has no split."""
-
-    def sample_start(self, num_draws: int) -> Float[Tensor, "draw dim"]:
-        """Draw points for chains to start from: the prior's draws, unless the target knows better."""
-        return self.sample_prior(num_draws)
-
-    @property
-    @abstractmethod
-    def has_split(self) -> bool:
-        """Whether prior and weight are known apart."""
-
-    @abstractmethod
-    def tempered(self, beta: float | Tensor) -> Target:
-        """Return the target with its weight raised to a power, `-log_prior - beta log_weight`.
-
-        Args:
-            beta: From 0, the prior, to 1, the target: a number, or a tensor of shape `()` or `(chain,)`.
-
-        Raises:
-            ValueError: if the target has no split.
-        """
+    def evaluate(self, z: Float[Tensor, "chain dim"], *, gradient: bool) -> State:
+        """Return the state at positions, with or without the gradient."""
+        return State(z, *self.potential_and_grad(z)) if gradient else State(z, self.potential(z))
 
     def pack(self, params: Params) -> Float[Tensor, "chain dim"]:
-        """Join the sites' values, `{site: (chain, *event)}`, into rows."""
+        """Join the values of the sites, `{site: (chain, *event)}`, into rows."""
         rows = [params[name].reshape(len(params[name]), -1) for name in self.shapes]
         return rows[0] if len(rows) == 1 else torch.cat(rows, dim=-1)
 
-    def unpack(self, z: Float[Tensor, "chain dim"]) -> dict[str, Tensor]:
-        """Split rows into the sites' values, `{site: (chain, *event)}`, without copying."""
-        sizes = [math.prod(shape) for shape in self.shapes.values()]
-        columns = z.split(sizes, dim=-1)
+    def unpack(self, z: Float[Tensor, "*batch dim"]) -> dict[str, Tensor]:
+        """Split rows into the values of the sites, `{site: (*batch, *event)}`, without copying."""
+        columns = z.split([math.prod(shape) for shape in self.shapes.values()], dim=-1)
         return {
             name: column.reshape(z.shape[:-1] + shape)
             for (name, shape), column in zip(self.shapes.items(), columns, strict=True)
         }
 
+    def constrained(self, z: Float[Tensor, "*batch dim"]) -> dict[str, Tensor]:
+        """Return rows as constrained values of the sites, `{site: (*batch, *event)}`."""
+        return constrained(self.unpack(z), self.transforms)
 
-def value_and_grad(potential: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor, Tensor]:
-    """Return a row-by-row potential's values `(chain,)` and their gradients `(chain, dim)`."""
-    with torch.enable_grad():
-        leaf = z.detach().requires_grad_(True)
-        value = potential(leaf)
-        # Rows are independent, so the gradient of the sum holds every chain's own gradient.
-        (grad,) = torch.autograd.grad(value.sum(), leaf)
-    return value.detach(), grad
+
+class WeightedTarget(Target):
+    """A target whose prior and weight are known separately: `potential = -log_prior - log_weight`."""
+
+    @abstractmethod
+    def log_prior(self, z: Float[Tensor, "chain dim"]) -> Float[Tensor, " chain"]:
+        """Return the log density of the prior in unconstrained space."""
+
+    @abstractmethod
+    def log_prior_and_grad(self, z: Float[Tensor, "chain dim"]) -> ValueAndGrad:
+        """Return the log density of the prior in unconstrained space, and its gradient."""
+
+    @abstractmethod
+    def log_weight(self, z: Float[Tensor, "chain dim"]) -> Float[Tensor, " chain"]:
+        """Return the log weight that turns the prior into the target."""
+
+    @abstractmethod
+    def sample_prior(self, num_draws: int) -> Float[Tensor, "draw dim"]:
+        """Draw from the prior, in unconstrained space."""
+
+    def sample_start(self, num_draws: int) -> Float[Tensor, "draw dim"]:
+        """Draw starting points for chains: prior draws, unless the target has a better choice."""
+        return self.sample_prior(num_draws)
+
+    def evaluate_weighted(self, z: Float[Tensor, "chain dim"]) -> State:
+        """Return the state at positions, with the log weight over the prior and without a gradient."""
+        log_weight = self.log_weight(z)
+        return State(z, -self.log_prior(z) - log_weight, None, log_weight)
+
+    def weigh(self, state: State) -> State:
+        """Add the log weight over the prior to a state whose potential is known; the gradient is dropped."""
+        return state._replace(grad=None, log_weight=-state.potential - self.log_prior(state.z))
+
+
+def check_sites(name: str, params: Params, target: Target) -> None:
+    """Raise unless `params` holds a tensor for each site of a target, and no others; `name` is what it is called."""
+    checks.instance(name, params, Mapping, cure="Pass {site: values}.")
+    if set(params) != set(target.shapes):
+        raise ValueError(f"Expected {name} for the sites {sorted(target.shapes)}; got {sorted(map(str, params))}.")
+    for site, value in params.items():
+        checks.tensor(f"{name}[{site!r}]", value)
+
+
+def check_weighted(target: Target) -> WeightedTarget:
+    """Return a target, or raise unless its prior and weight are known separately."""
+    cure = "A bare potential_fn does not say which part of it is the prior: pass a model such as LatentPosterior."
+    weighted: WeightedTarget = checks.instance("target", target, WeightedTarget, cure=cure)
+    return weighted
+
+
+def constrained(values: Params, transforms: Mapping[str, Transform]) -> dict[str, Tensor]:
+    """Return unconstrained values by site as constrained ones; a site without a transform stays as it is."""
+    return {name: transforms[name].inv(value) if name in transforms else value for name, value in values.items()}
+
+
+def value_and_grad(
+    potential: Callable[[Tensor], Tensor], z: Tensor, *, num_rows: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return the values `(chain,)` of a row-by-row potential, and their gradients `(chain, dim)`.
+
+    Args:
+        potential: Maps rows to one value each.
+        z: The rows.
+        num_rows: Rows in a pass; all if None. A pass goes forward and backward before the next one begins, so its
+            activations are still in the cache when the gradient needs them.
+    """
+    parts = []
+    for rows in z.split(num_rows or max(len(z), 1)):
+        with torch.enable_grad():
+            leaf = rows.detach().requires_grad_(True)
+            value = potential(leaf)
+            # Rows are independent, so the gradient of the sum is the gradient of each row.
+            (grad,) = torch.autograd.grad(value.sum(), leaf)
+        parts.append((value.detach(), grad))
+    if len(parts) == 1:
+        return parts[0]
+    values, grads = zip(*parts, strict=True)
+    return torch.cat(values), torch.cat(grads)

@@ -1,11 +1,10 @@
-"""The log densities of a Pyro model at given latents: its latent sites apart from its observations and factors."""
+"""The log densities of a Pyro model at given latents: of the latent sites, and of observations and factors."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, final
 
-import pyro
 import torch
 from pyro.distributions.util import is_identically_one, scale_and_mask
 from pyro.poutine.messenger import Messenger
@@ -13,13 +12,14 @@ from torch import Tensor
 
 from pyro_gan._networks import unchecked
 from pyro_gan._typing import Params
-from pyro_gan.targets.sites import is_deterministic
+from pyro_gan.targets.sites import Enough, is_deterministic, run_under
 
 __all__ = ["SiteError", "log_densities"]
 
 
+@final
 class SiteError(RuntimeError):
-    """A log density that could not be computed, with the site it belongs to."""
+    """A log density could not be computed; says at which site."""
 
     def __init__(self, name: str, fn: Any, error: Exception) -> None:
         super().__init__(str(error))
@@ -38,34 +38,25 @@ def log_densities(
 ) -> tuple[Tensor, Tensor]:
     """Return the log density of the latent sites, and that of everything observed, both scalars.
 
-    What a scale adds to a latent site's density belongs to the weight: the prior stays what the model draws from.
-    Works under `torch.func.vmap` and under autograd, where Pyro's own evaluation of a trace does not.
+    If `poutine.scale` scales a latent site, the prior has its density once, because the model draws from that; the rest
+    belongs to the weight. This works under `torch.func.vmap` and autograd, and Pyro's own trace evaluation does not.
 
     Args:
         model: A Pyro model.
         args: Its positional arguments.
         kwargs: Its keyword arguments.
-        values: Constrained, for every latent site.
-        prior: Whether to compute the first; else it is 0.
-        weight: Whether to compute the second; else it is 0, and the model stops after its last latent site.
+        values: Constrained values of all latent sites.
+        prior: Whether to compute the first; otherwise it is 0.
+        weight: Whether to compute the second; otherwise it is 0, and the model stops after its last latent site.
     """
     scorer = _Scorer(values, prior=prior, weight=weight)
-    # What a distribution checks about its arguments and values cannot be asked under vmap.
-    with pyro.validation_enabled(False):
-        try:
-            with scorer:
-                model(*args, **kwargs)
-        except _EnoughError:
-            pass
+    run_under(scorer, model, args, kwargs)
     return scorer.log_prior, scorer.log_weight
 
 
-class _EnoughError(BaseException):
-    """Nothing that the model still has to do is asked for."""
-
-
+@final
 class _Scorer(Messenger):
-    """Puts values in place of the latents and sums up what the sites say of them."""
+    """Sets the latents to given values, and sums the log densities of the sites."""
 
     def __init__(self, values: Params, *, prior: bool, weight: bool) -> None:
         super().__init__()
@@ -95,7 +86,7 @@ class _Scorer(Messenger):
         elif self._weight:
             self.log_weight = self.log_weight + self._log_prob(msg, msg["scale"], msg["mask"])
         if not self._weight and not self._waiting:
-            raise _EnoughError
+            raise Enough
 
     def _log_prob(self, msg: Any, scale: Any = 1.0, mask: Any = None) -> Tensor:
         try:

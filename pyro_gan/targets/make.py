@@ -1,66 +1,103 @@
-"""Which target a model or a bare potential gets."""
+"""Makes the target of a model or of a bare potential."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor
 
+from pyro_gan import checks
 from pyro_gan._typing import BatchedPotential, Params
-from pyro_gan.targets.base import Target
+from pyro_gan.targets.base import Target, WeightedTarget, check_weighted
 from pyro_gan.targets.model import ModelTarget
 from pyro_gan.targets.potential import PotentialTarget
 from pyro_gan.targets.program import ProgramTarget
 
-__all__ = ["make_target"]
+__all__ = ["check_model", "make_target", "make_weighted_target"]
 
 
 def make_target(
     model: Any,
-    potential_fn: Callable[[Params], Tensor] | None,
+    potential_fn: Callable[[Params], Tensor] | None = None,
     *,
-    prototype: Params | None,
-    batched: bool,
-    context: dict[str, Any],
     args: tuple[Any, ...] = (),
+    context: Mapping[str, Any] = MappingProxyType({}),
+    prototype: Params | None = None,
+    batched: bool = True,
 ) -> Target:
     """Build the target of a kernel's `model` or `potential_fn`.
 
     Args:
-        model: A model with its own batched potential, any other Pyro model, or None.
+        model: A model with its own batched potential, any other Pyro model, or None. A target is returned as it is.
         potential_fn: A bare potential, or None.
+        args: The model's positional arguments.
+        context: The model's keyword arguments.
         prototype: Values of one chain; needed for a bare potential.
         batched: Whether a bare potential takes a batch of chains.
-        context: The model's keyword arguments.
-        args: The model's positional arguments.
 
     Returns:
         The target.
 
     Raises:
-        ValueError: if the model is none or unfit, if arguments come with what takes none, or a bare potential without
-            a starting point.
+        ValueError: if the model is missing or cannot be sampled, if there are arguments that it does not take, or if a
+            bare potential comes without a starting point.
     """
+    check_model(model, potential_fn)
+    checks.instance("args", args, tuple)
+    checks.instance("context", context, Mapping)
+    if (isinstance(model, Target) or model is None) and (args or context):
+        raise ValueError(
+            f"Expected no arguments for a {'bare potential_fn' if model is None else 'target'}; got {len(args)} "
+            f"positional and {len(context)} keyword arguments. It takes the sites only: leave them out."
+        )
+    if isinstance(model, Target):
+        return model
     if isinstance(model, BatchedPotential):
         if args:
             raise ValueError(
                 f"Expected the arguments of a model with its own batched potential as keywords; got {len(args)} "
                 "positional."
             )
-        return ModelTarget(model, context)
+        return ModelTarget(model, dict(context))
     if model is not None:
-        if not callable(model):
-            raise ValueError(
-                f"Expected a Pyro model, a callable such as LatentPosterior or a function; got {model!r}."
-            )
-        return ProgramTarget(model, args, context)
-    if potential_fn is None:
-        raise ValueError("Expected a model or a potential_fn; got neither.")
-    if args or context:
-        raise ValueError("Expected no arguments to run() with a bare potential_fn: it takes the sites only.")
-    if not prototype:
+        return ProgramTarget(model, args, dict(context))
+    assert potential_fn is not None
+    if prototype is None or not checks.instance("prototype", prototype, Mapping):
         raise ValueError(
-            "A bare potential_fn has no prior to start from: pass initial_params={site: values}."
+            "Expected initial_params={site: values} with a bare potential_fn, which has no prior; got none."
         )
     return PotentialTarget(potential_fn, prototype, batched=batched)
+
+
+def make_weighted_target(
+    model: Any, args: tuple[Any, ...] = (), context: Mapping[str, Any] = MappingProxyType({})
+) -> WeightedTarget:
+    """Build the target of a model whose prior and weight must be known separately.
+
+    Args:
+        model: A Pyro model, or a target.
+        args: The model's positional arguments.
+        context: The model's keyword arguments.
+
+    Raises:
+        ValueError: as for `make_target`; for a target without a known prior.
+    """
+    return check_weighted(make_target(model, args=args, context=context))
+
+
+def check_model(model: Any, potential_fn: Any = None) -> None:
+    """Raise unless there is either a model, which may be a target, or a bare potential.
+
+    Raises:
+        ValueError: if both or neither are given, or the one that is given is of another kind.
+    """
+    if (model is None) == (potential_fn is None):
+        raise ValueError(
+            f"Expected exactly one of model and potential_fn; got {'neither' if model is None else 'both'}."
+        )
+    if potential_fn is not None:
+        checks.function("potential_fn", potential_fn)
+    elif not isinstance(model, Target | BatchedPotential) or isinstance(model, type):
+        checks.function("model", model, cure="A model is a Pyro program, such as LatentPosterior or a function.")

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyro_gan._networks import by_chunk, chunk_rows
+from pyro_gan import checks
+from pyro_gan._networks import chunk_rows
 from pyro_gan._random import rng_fork
 from pyro_gan._typing import BatchedPotential
-from pyro_gan.targets.base import Target, value_and_grad
-from pyro_gan.targets.tempered import TemperedTarget
+from pyro_gan.targets.base import ValueAndGrad, WeightedTarget, value_and_grad
 
 __all__ = ["ModelTarget"]
 
 
-class ModelTarget(Target):
-    """The target of a model that has its own batched potential.
+@final
+class ModelTarget(WeightedTarget):
+    """The target of a model that has its own batched potential and splits rows into chunks itself.
 
     Args:
         model: What is sampled; see `BatchedPotential`.
@@ -26,7 +27,7 @@ class ModelTarget(Target):
     """
 
     def __init__(self, model: BatchedPotential, context: dict[str, Any]) -> None:
-        model.validate(**context)
+        checks.instance("model", model, BatchedPotential).validate(**context)
         with rng_fork():
             prototype = {name: value[0] for name, value in model.sample_prior(1).items()}
         super().__init__(prototype, model.transforms)
@@ -34,51 +35,32 @@ class ModelTarget(Target):
         self._context = context
         self._chunk_size = model.chunk_size
 
-    @property
-    def has_split(self) -> bool:
-        """Always: the model says what its prior is."""
-        return True
-
     def potential(self, z: Float[Tensor, "chain dim"]) -> Float[Tensor, " chain"]:
         """Return the potential energy, minus the log density up to a constant."""
         with torch.no_grad():
-            return by_chunk(self._evaluate, z, self._chunk_size)
+            return self._evaluate(z)
 
-    def potential_and_grad(
-        self, z: Float[Tensor, "chain dim"]
-    ) -> tuple[Float[Tensor, " chain"], Float[Tensor, "chain dim"]]:
+    def potential_and_grad(self, z: Float[Tensor, "chain dim"]) -> ValueAndGrad:
         """Return the potential energy and its gradient."""
-        # Forward and backward a chunk at a time: its activations are still in cache when its gradient needs them.
-        parts = [value_and_grad(self._evaluate, rows) for rows in z.split(chunk_rows(self._chunk_size, z))]
-        if len(parts) == 1:
-            return parts[0]
-        return torch.cat([value for value, _ in parts]), torch.cat([grad for _, grad in parts])
+        return value_and_grad(self._evaluate, z, num_rows=chunk_rows(self._chunk_size, z))
 
     def log_prior(self, z: Float[Tensor, "chain dim"]) -> Float[Tensor, " chain"]:
         """Return the log density of the prior in unconstrained space."""
         with torch.no_grad():
             return self._model.log_prior(self.unpack(z))
 
-    def log_prior_and_grad(
-        self, z: Float[Tensor, "chain dim"]
-    ) -> tuple[Float[Tensor, " chain"], Float[Tensor, "chain dim"]]:
+    def log_prior_and_grad(self, z: Float[Tensor, "chain dim"]) -> ValueAndGrad:
         """Return the log density of the prior in unconstrained space, and its gradient."""
         return value_and_grad(lambda rows: self._model.log_prior(self.unpack(rows)), z)
 
     def log_weight(self, z: Float[Tensor, "chain dim"]) -> Float[Tensor, " chain"]:
         """Return the log weight that turns the prior into the target."""
         with torch.no_grad():
-            return by_chunk(
-                lambda rows: self._model.log_weight(self.unpack(rows), **self._context), z, self._chunk_size
-            )
+            return self._model.log_weight(self.unpack(z), **self._context)
 
     def sample_prior(self, num_draws: int) -> Float[Tensor, "draw dim"]:
         """Draw from the prior, in unconstrained space."""
         return self.pack(self._model.sample_prior(num_draws))
-
-    def tempered(self, beta: float | Tensor) -> Target:
-        """Return the target with its weight raised to a power."""
-        return TemperedTarget(self, beta)
 
     def _evaluate(self, z: Tensor) -> Tensor:
         return self._model.potential_fn(self.unpack(z), **self._context)

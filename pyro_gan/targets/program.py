@@ -1,52 +1,53 @@
-"""The target of any Pyro model with continuous latents, its chains a batch dimension that the model never sees."""
+"""The target of any Pyro model with continuous latents; the model does not see the batch of chains."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyro_gan import checks
 from pyro_gan._networks import by_chunk, check_eval, chunk_rows
 from pyro_gan._random import rng_fork
-from pyro_gan.targets.base import Target, value_and_grad
+from pyro_gan.targets.base import ValueAndGrad, WeightedTarget, value_and_grad
 from pyro_gan.targets.densities import log_densities
 from pyro_gan.targets.prior import draw_one_by_one, draw_together
 from pyro_gan.targets.sites import find_sites
-from pyro_gan.targets.tempered import TemperedTarget
 from pyro_gan.targets.vectorise import same, vectorised
 
 __all__ = ["ProgramTarget"]
 
-# Rows of a pass on a CPU. A run of the model costs milliseconds however few the rows, so the more the better, until
-# what they hold leaves the cache: from about a megabyte on the time of a row is flat, or grows if there are networks.
+# Rows in a pass on a CPU. A run of the model costs milliseconds even for a few rows, so a pass should have many, while
+# their values fit in the cache: above about a megabyte the time for a row is flat, or grows if there are networks.
 CPU_NUMBERS, MIN_ROWS, MAX_ROWS = 250_000, 500, 10_000
 
-#: Pyro's and Stan's.
+#: Chains start in (-START_RADIUS, START_RADIUS), as in Pyro and Stan.
 START_RADIUS = 2.0
 
-#: Draws at which many in one run are held against draws one by one.
+#: Draws with which draws made in one run are compared with separate ones.
 NUM_CHECKED = 16
 
 
-class ProgramTarget(Target):
+@final
+class ProgramTarget(WeightedTarget):
     r"""The target of a Pyro model, run for all chains at once by `torch.func.vmap`.
 
-    The potential is what `pyro.infer.mcmc.util.initialize_model` gives: minus the log density of all sites, with the
-    Jacobians of the latent sites' transforms. The prior is that of the latent sites, the weight that of observations
-    and factors; so kernels that propose from the prior work for any model.
+    The potential is that of `pyro.infer.mcmc.util.initialize_model`: minus the log density of all sites, with the
+    Jacobians of the latent sites' transforms. The prior is the density of the latent sites, the weight that of
+    observations and factors, so kernels that propose from the prior work for any model.
 
     Args:
-        model: A Pyro model whose latent sites are continuous: any number of them, of any shape and fixed support.
+        model: A Pyro model with any number of latent sites, all continuous, of any shape and with a fixed support.
         args: Its positional arguments.
         kwargs: Its keyword arguments.
 
     Raises:
-        ValueError: if the model's sites are not such (see `find_sites`), if it branches in Python on a latent, draws
-            noise beside its sites, or has a distribution that `torch.func.vmap` cannot run.
+        ValueError: if the model has other sites (see `find_sites`), branches in Python on a latent, draws noise outside
+            its sites, or has a distribution that `torch.func.vmap` cannot run.
 
     References:
         Composable Effects for Flexible and Accelerated Probabilistic Programming in NumPyro, Phan et al., 2019,
@@ -64,7 +65,7 @@ class ProgramTarget(Target):
     """
 
     def __init__(self, model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        check_eval(model, "model")
+        check_eval(checks.function("model", model), "model")
         self._model, self._args, self._kwargs = model, args, kwargs
         with rng_fork(), torch.no_grad():
             sites = find_sites(model, args, kwargs)
@@ -79,33 +80,21 @@ class ProgramTarget(Target):
             self._check(draws)
             self._draws_together = self._can_draw_together()
 
-    @property
-    def has_split(self) -> bool:
-        """Always: what is observed is weight, the rest prior."""
-        return True
-
     def potential(self, z: Float[Tensor, "chain dim"]) -> Float[Tensor, " chain"]:
         """Return the potential energy, minus the log density up to a constant."""
         with torch.no_grad():
             return by_chunk(self._evaluate, z, self._chunk_size)
 
-    def potential_and_grad(
-        self, z: Float[Tensor, "chain dim"]
-    ) -> tuple[Float[Tensor, " chain"], Float[Tensor, "chain dim"]]:
+    def potential_and_grad(self, z: Float[Tensor, "chain dim"]) -> ValueAndGrad:
         """Return the potential energy and its gradient."""
-        parts = [value_and_grad(self._evaluate, rows) for rows in z.split(chunk_rows(self._chunk_size, z))]
-        if len(parts) == 1:
-            return parts[0]
-        return torch.cat([value for value, _ in parts]), torch.cat([grad for _, grad in parts])
+        return value_and_grad(self._evaluate, z, num_rows=chunk_rows(self._chunk_size, z))
 
     def log_prior(self, z: Float[Tensor, "chain dim"]) -> Float[Tensor, " chain"]:
         """Return the log density of the latent sites in unconstrained space."""
         with torch.no_grad():
             return by_chunk(self._log_prior, z, self._chunk_size)
 
-    def log_prior_and_grad(
-        self, z: Float[Tensor, "chain dim"]
-    ) -> tuple[Float[Tensor, " chain"], Float[Tensor, "chain dim"]]:
+    def log_prior_and_grad(self, z: Float[Tensor, "chain dim"]) -> ValueAndGrad:
         """Return the log density of the latent sites in unconstrained space, and its gradient."""
         return value_and_grad(self._log_prior, z)
 
@@ -128,18 +117,14 @@ class ProgramTarget(Target):
         return self.pack({name: self.transforms[name](value) for name, value in values.items()})
 
     def sample_start(self, num_draws: int) -> Float[Tensor, "draw dim"]:
-        """Draw unconstrained values from U(-2, 2), as Pyro does: draws of a vague prior would start chains far out."""
+        """Draw unconstrained values from U(-2, 2), as Pyro does: draws of a vague prior would be far out."""
         z = torch.empty(num_draws, self.dim, dtype=self.dtype, device=self.device)
         return z.uniform_(-START_RADIUS, START_RADIUS)
-
-    def tempered(self, beta: float | Tensor) -> Target:
-        """Return the target with its weight raised to a power."""
-        return TemperedTarget(self, beta)
 
     def _evaluate(self, z: Tensor) -> Tensor:
         values, jacobian = self._constrain(z)
         log_prior, log_weight = self._densities(values)
-        # A model whose data are wider than its latents promotes; rows keep their dtype.
+        # Data in float64 turn the densities of float32 latents into float64; rows keep their dtype.
         return -(log_prior + log_weight + jacobian).to(z)
 
     def _log_prior(self, z: Tensor) -> Tensor:
@@ -147,7 +132,7 @@ class ProgramTarget(Target):
         return (self._densities(values, weight=False)[0] + jacobian).to(z)
 
     def _constrain(self, z: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Return the sites' values, `{site: (chain, *event)}`, and the log Jacobian, `(chain,)`."""
+        """Return the values of the sites, `{site: (chain, *event)}`, and the log Jacobian, `(chain,)`."""
         values, jacobian = {}, z.new_zeros(len(z))
         for name, unconstrained in self.unpack(z).items():
             constrain = self.transforms[name].inv
@@ -164,22 +149,20 @@ class ProgramTarget(Target):
     def _can_draw_together(self) -> bool:
         try:
             values, log_prob = self._draw_together(NUM_CHECKED)
-        except Exception:  # whatever a model may raise that was not written for an outer plate
+        except Exception:  # a model that was not written for an outer plate may raise anything
             return False
         return same(self._densities(values, weight=False)[0], log_prob)
 
     def _check(self, draws: dict[str, Tensor]) -> None:
-        """Raise unless the vectorised densities are those of the rows taken alone."""
+        """Raise unless the vectorised densities equal those of separate rows."""
         alone = [
-            log_densities(
-                self._model, self._args, self._kwargs, {name: value[i] for name, value in draws.items()}
-            )
+            log_densities(self._model, self._args, self._kwargs, {name: value[i] for name, value in draws.items()})
             for i in range(2)
         ]
         for one_by_one, together in zip(zip(*alone, strict=True), self._densities(draws), strict=True):
             if not same(torch.stack(one_by_one), together):
                 raise ValueError(
-                    f"The model's log densities at two draws are {torch.stack(one_by_one).tolist()}, and again "
-                    f"{together.tolist()}: it depends on more than its sites (noise of its own, a counter, statistics "
-                    "of a batch). Make the noise a latent site, or fix it."
+                    f"Expected the model's log densities at two draws to be the same in each run; got "
+                    f"{torch.stack(one_by_one).tolist()}, then {together.tolist()}. The model depends on more than its "
+                    "sites (noise, a counter, statistics of a batch): make the noise a latent site, or fix it."
                 )

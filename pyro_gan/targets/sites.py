@@ -1,32 +1,35 @@
-"""The latent sites of a Pyro model: found by running it twice, and refused where they cannot be sampled as they are."""
+"""The latent sites of a Pyro model, found by running it twice; sites that cannot be sampled are refused."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, final
 
 import pyro
 import pyro.poutine as poutine
 import torch
 from pyro.distributions import Delta, MaskedDistribution
+from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import biject_to
 from torch.distributions.transforms import Transform
 
-__all__ = ["LatentSites", "find_sites", "is_deterministic"]
+__all__ = ["Enough", "LatentSites", "find_sites", "is_deterministic", "run_under"]
 
 Model = Callable[..., Any]
 
 
+@final
 class LatentSites(NamedTuple):
-    """What there is to sample in a model.
+    """The latent sites of a model.
 
     Attributes:
         draws: Two prior draws, constrained, `{site: (*event)}`; the event has the batch dimensions of plates.
         transforms: Constrained to unconstrained.
-        num_batch_dims: Most batch dimensions of any site: a plate further left meets none of them.
-        num_numbers: What all sites hold together, observed ones too.
+        num_batch_dims: Largest number of batch dimensions of any site; a plate further to the left meets no site.
+        num_numbers: Numbers in all sites together, observed sites included.
     """
 
     draws: list[dict[str, Tensor]]
@@ -44,36 +47,32 @@ def find_sites(model: Model, args: tuple[Any, ...], kwargs: dict[str, Any]) -> L
         kwargs: Its keyword arguments.
 
     Raises:
-        ValueError: if there is no latent site; if one is discrete, masked, random in its support or of another dtype or
-            device; if a plate subsamples at random; if sites come and go.
+        ValueError: if there is no latent site; if one is discrete, masked, of random support or of another dtype or
+            device; if a plate subsamples at random; if the sites change from run to run.
     """
     try:
         traces = [poutine.trace(model).get_trace(*args, **kwargs) for _ in range(2)]
     except NotImplementedError as error:
         said = str(error).split("\n")[0]
         raise ValueError(
-            f"Expected a model that can be run as it is, to find its sites; got: {said}. An improper prior cannot be "
-            "sampled: put a wide proper one in its place."
+            f"Expected a model that can be run to find its sites; got the error: {said}. An improper prior cannot be "
+            "sampled: use a wide proper one instead."
         ) from error
     found = [_latents(trace) for trace in traces]
     shapes = [{name: site["value"].shape for name, site in sites.items()} for sites in found]
     if shapes[0] != shapes[1]:
         raise ValueError(
-            f"The model's latent sites change from run to run: {_listed(shapes[0])}, then {_listed(shapes[1])}. Chains "
-            "in a batch share one set of sites: let no site's presence or shape hang on chance."
+            f"Expected the same latent sites in each run of the model; got {_listed(shapes[0])}, then "
+            f"{_listed(shapes[1])}. The chains of a batch share one set of sites: no site and no shape may be random."
         )
     if not found[0]:
-        raise ValueError("Expected a model with a latent site, pyro.sample without obs=; got none to sample.")
+        raise ValueError("Expected a model with a latent site, pyro.sample without obs=; got no latent site.")
     draws = [{name: site["value"].detach() for name, site in sorted(sites.items())} for sites in found]
-    transforms = [
-        {name: _transform(name, site["fn"]) for name, site in sorted(sites.items())} for sites in found
-    ]
+    transforms = [{name: _transform(name, site["fn"]) for name, site in sorted(sites.items())} for sites in found]
     _check_supports(transforms, draws[1])
     _check_one_kind(draws[0])
     _check_observed(traces[0])
-    every: list[Any] = [
-        site for site in traces[0].nodes.values() if site["type"] == "sample" and not site_is_subsample(site)
-    ]
+    every = [site for _, site in _sample_sites(traces[0]) if not site_is_subsample(site)]
     return LatentSites(
         draws,
         transforms[0],
@@ -82,16 +81,32 @@ def find_sites(model: Model, args: tuple[Any, ...], kwargs: dict[str, Any]) -> L
     )
 
 
+@final
+class Enough(BaseException):
+    """A messenger raises it to stop a model, because what follows is not needed."""
+
+
+def run_under(messenger: Messenger, model: Model, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Run a model under a messenger, until the messenger raises `Enough`.
+
+    The checks of distributions are off: they cannot run under `torch.func.vmap`.
+    """
+    with pyro.validation_enabled(False), contextlib.suppress(Enough), messenger:
+        model(*args, **kwargs)
+
+
 def is_deterministic(site: Any) -> bool:
-    """Whether a site only gives a value a name: a plate's indices or `pyro.deterministic`."""
+    """Whether a site only names a value: a plate's indices or `pyro.deterministic`."""
     return site_is_subsample(site) or bool(site["infer"].get("_deterministic"))
+
+
+def _sample_sites(trace: poutine.Trace) -> Iterator[tuple[str, Any]]:
+    return ((name, site) for name, site in trace.nodes.items() if site["type"] == "sample")
 
 
 def _latents(trace: poutine.Trace) -> dict[str, Any]:
     latents: dict[str, Any] = {}
-    for name, site in trace.nodes.items():
-        if site["type"] != "sample":
-            continue
+    for name, site in _sample_sites(trace):
         if site_is_subsample(site):
             _check_whole(name, site["fn"])
         elif not site["is_observed"]:
@@ -103,30 +118,24 @@ def _latents(trace: poutine.Trace) -> dict[str, Any]:
 
 
 def _check_observed(trace: poutine.Trace) -> None:
-    # Sampling asks for densities with all checks off, so this is the place to find data that their law cannot give.
+    # During sampling all checks of distributions are off, so data outside their support must be found here.
     with pyro.validation_enabled(True):
-        for name, site in trace.nodes.items():
-            if (
-                site["type"] != "sample"
-                or is_deterministic(site)
-                or not site["is_observed"]
-                or site["mask"] is not None
-            ):
+        for name, site in _sample_sites(trace):
+            if is_deterministic(site) or not site["is_observed"] or site["mask"] is not None:
                 continue
-            fn: Any = site["fn"]
             try:
-                fn.log_prob(site["value"])
+                site["fn"].log_prob(site["value"])
             except ValueError as error:
                 raise ValueError(
-                    f"What is observed at the site {name!r} does not fit its law: {error}"
+                    f"What is observed at the site {name!r} does not fit its distribution: {error}"
                 ) from error
 
 
 def _check_whole(name: str, plate: Any) -> None:
     if plate.subsample_size is not None and plate.subsample_size < plate.size:
         raise ValueError(
-            f"The plate {name!r} draws {plate.subsample_size} of {plate.size} rows at random, anew at every call: the "
-            "potential would be random. Leave subsample_size out, or pass the rows themselves as subsample=."
+            f"The plate {name!r} draws {plate.subsample_size} of {plate.size} rows at random in each call, so the "
+            "potential would be random. Leave subsample_size out, or pass the indices of the rows as subsample=."
         )
 
 
@@ -144,8 +153,8 @@ def _check_unknown(name: str, fn: Any) -> None:
         fn = fn.base_dist
     if isinstance(fn, Delta):
         raise ValueError(
-            f"The latent site {name!r} is a Delta, which leaves nothing to sample: chains could not move. Name "
-            "a computed value by pyro.deterministic."
+            f"The latent site {name!r} is a Delta: it has only one value, and chains could not move. Name a computed "
+            "value by pyro.deterministic."
         )
 
 
@@ -153,20 +162,20 @@ def _check_unmasked(name: str, site: Any) -> None:
     mask, fn = site["mask"], site["fn"]
     while isinstance(fn, torch.distributions.Independent) or hasattr(fn, "base_dist"):
         if isinstance(fn, MaskedDistribution):
-            mask = fn._mask
+            mask = vars(fn)["_mask"]  # Pyro has no public name for it
         fn = fn.base_dist
     if mask is None or mask is True or (isinstance(mask, Tensor) and bool(mask.all())):
         return
     raise ValueError(
-        f"The latent site {name!r} is masked: where it is, its density is flat and nothing keeps a chain from drifting "
-        "off. Make what is missing a latent site of its own, without a mask."
+        f"The latent site {name!r} is masked: its density is flat under the mask, and chains would drift away. Make "
+        "the missing values a separate latent site without a mask."
     )
 
 
 def _transform(name: str, fn: Any) -> Transform:
     try:
         support = fn.support
-        # A mixture's support is that of its components, under a name of its own that torch will not transform.
+        # A mixture has the support of its components, wrapped in a class that torch cannot transform.
         if type(support).__name__ == "MixtureSameFamilyConstraint":
             support = support.base_constraint
         transform: Transform = biject_to(support).inv
@@ -194,7 +203,7 @@ def _check_one_kind(draw: dict[str, Tensor]) -> None:
     kinds = {name: (value.dtype, str(value.device)) for name, value in draw.items()}
     if len(set(kinds.values())) > 1:
         raise ValueError(
-            f"Expected all latent sites of one dtype, on one device; got {_listed(kinds)}. Build the priors' "
+            f"Expected all latent sites of one dtype and on one device; got {_listed(kinds)}. Build the priors' "
             "parameters in one dtype."
         )
 

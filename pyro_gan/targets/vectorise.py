@@ -1,4 +1,4 @@
-"""A function of one chain as a function of all, by `torch.func.vmap`, and what to do where that fails."""
+"""Turns a function of one chain into one of all chains by `torch.func.vmap`, and explains what to do if that fails."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ Densities = Callable[..., tuple[Tensor, Tensor]]
 
 _NUTS = "or run pyro.infer.NUTS(model) under pyro.infer.MCMC, a process for each chain"
 
-# What torch says, and what it means for a model. The first that fits is taken.
+# Words in the error of torch, and what they mean for a model. The first entry that fits is taken.
 _CURES = (
     (
         ("random operation",),
-        "it draws noise beside its latent sites (a generator or a Dropout with noise of its own, torch.randn), and the "
-        "same latents have no one density. Make the noise a latent site, fix it, or call .eval() on the network",
+        "it draws noise outside its latent sites (a generator or a Dropout that draws noise, torch.randn), so the "
+        "density of latents is random. Make the noise a latent site, fix it, or call .eval() on the network",
     ),
     (
         ("Batch norm",),
-        "a BatchNorm in training mode takes statistics over the rows it is given. Call .eval() on the network",
+        "a BatchNorm in training mode computes statistics over its rows. Call .eval() on the network",
     ),
     (
         ("data-dependent control flow", ".item()", "data pointer", "NumPy", "numpy", "dynamic shape"),
@@ -35,7 +35,7 @@ _CURES = (
     ),
     (
         ("autograd.Function",),
-        "it runs a torch.autograd.Function that has no vmap. Give that one generate_vmap_rule = True and a "
+        "it runs a torch.autograd.Function that has no vmap. Give the function generate_vmap_rule = True and a "
         f"setup_context, or write it with torch functions, {_NUTS}",
     ),
     (
@@ -47,27 +47,27 @@ _CURES = (
 
 
 def vectorised(densities: Densities) -> Densities:
-    """Return log densities of a batch of chains, from those of one.
+    """Return log densities of a batch of chains, from those of one chain.
 
     Args:
-        densities: Takes `{site: (*event)}` and keywords, and gives two scalars.
+        densities: Maps `{site: (*event)}` and keywords to two scalars.
 
     Returns:
-        A function of `{site: (chain, *event)}` and the same keywords that gives two tensors `(chain,)`. It raises
-        `ValueError` with the cure where the model cannot be run so.
+        A function that maps `{site: (chain, *event)}` and the same keywords to two tensors `(chain,)`. It raises a
+        `ValueError` with the cure if the model cannot be run for many chains.
     """
-    # No closure: what has been run must still pickle.
+    # A closure could not be pickled, and kernels must pickle after a run.
     return functools.partial(_batched, densities)
 
 
 def same(a: Tensor, b: Tensor) -> bool:
-    """Whether two evaluations agree, but for the order in which they add."""
+    """Whether two evaluations agree up to rounding."""
     return torch.allclose(a, b.to(a), rtol=1e-3, atol=1e-3, equal_nan=True)
 
 
 def _batched(densities: Densities, values: Params, **parts: bool) -> tuple[Tensor, Tensor]:
     try:
-        # Gradients come from autograd around vmap, which is also right, and faster, than grad inside it.
+        # Gradients come from autograd around vmap, which is faster than grad inside it.
         run = torch.func.vmap(lambda row: densities(row, **parts), randomness="error")
         log_prior, log_weight = run(dict(values))
     except SiteError as error:
@@ -82,7 +82,7 @@ def _explain(error: Exception, where: str) -> str:
     fitting = [cure for signs, cure in _CURES if any(sign in str(error) for sign in signs)]
     cure = fitting[0] if fitting else f"see what torch says below, {_NUTS}"
     if isinstance(error, SiteError):
-        # What a distribution does inside is nothing that the user can change; the distribution is.
+        # The user cannot change the code of a distribution, but can choose another one.
         cure = (
             "this distribution's log_prob does not run for a batch of chains. Write its log density as pyro.factor, "
             f"{_NUTS}"

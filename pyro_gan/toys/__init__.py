@@ -1,4 +1,4 @@
-"""Small targets, data and networks shared by tutorials, demo and tests; every density ratio here is exact."""
+"""Small targets, data and networks for tutorials, demo and tests. Every density ratio here is exact."""
 
 from pyro_gan.toys.base import Toy
 from pyro_gan.toys.convolutions import conv_critic, conv_generator

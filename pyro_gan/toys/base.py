@@ -1,16 +1,20 @@
-"""What a toy is: a generator, its exact log ratio, its prior, its data and the posterior they imply."""
+"""What a toy is: a generator, its exact log ratio, its prior, its data, and the posterior that follows from them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, final
 
+import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
-__all__ = ["DensityRatio", "Toy", "draw"]
+from pyro_gan import checks
+
+__all__ = ["DensityRatio", "Toy", "draw", "seeded_noise", "zeros"]
 
 
+@final
 class Toy(NamedTuple):
     """A generator, its exact log density ratio, its prior and its data.
 
@@ -23,17 +27,39 @@ class Toy(NamedTuple):
     log_ratio: nn.Module
     #: The latents' distribution: `batch_shape ()`, `event_shape (dim,)`.
     prior: TorchDistribution
-    #: Draws that many data from torch's generator, `(draw, dim)`.
+    #: Draws so many data points from torch's generator, `(draw, dim)`.
     sample_data: Callable[[int], Tensor]
     #: The latent posterior p0(z) r(G(z))^(1/temperature), normalised: its `sample`, `mean`, `variance` are exact.
     posterior: TorchDistribution
 
 
-def draw(law: TorchDistribution, num_draws: int) -> Tensor:
-    """Draw from a law; a plain function, so that a toy can be pickled."""
-    return law.sample((num_draws,))
+def draw(distribution: TorchDistribution, num_draws: int) -> Tensor:
+    """Draw from a distribution. This is a plain function, so that a toy can be pickled."""
+    return distribution.sample((num_draws,))
 
 
+def zeros(*shape: int, dtype: torch.dtype | None, device: Any) -> Tensor:
+    """Return zeros of a dtype and on a device that a user gave.
+
+    Raises:
+        ValueError: if the dtype is not one of real numbers, or torch cannot use the device.
+    """
+    try:
+        found = torch.zeros(shape, dtype=dtype, device=device)
+    except (TypeError, RuntimeError) as error:
+        raise ValueError(f"Expected a dtype and a device of torch; got {dtype!r} and {device!r}.") from error
+    if not found.is_floating_point():
+        raise ValueError(f"Expected a dtype of real numbers; got {dtype}.")
+    return found
+
+
+def seeded_noise(seed: int, *shape: int) -> Tensor:
+    """Return normal numbers from a generator of their own, on the CPU in float64: equal for every device and dtype."""
+    generator = torch.Generator().manual_seed(checks.count("seed", seed, minimum=0))
+    return torch.randn(shape, dtype=torch.float64, generator=generator)
+
+
+@final
 class DensityRatio(nn.Module):
     """The log ratio of two known densities."""
 

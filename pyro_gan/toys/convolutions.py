@@ -1,8 +1,10 @@
-"""A convolutional generator and critic of small images, for a laptop."""
+"""A convolutional generator and critic of small images, which train on a laptop."""
 
 from __future__ import annotations
 
 from torch import nn
+
+from pyro_gan import checks
 
 __all__ = ["conv_critic", "conv_generator"]
 
@@ -10,20 +12,20 @@ __all__ = ["conv_critic", "conv_generator"]
 def conv_generator(latent_dim: int, *, size: int, channels: int = 1, width: int = 32) -> nn.Sequential:
     """Build a generator of images after DCGAN: a linear layer, then two that double height and width.
 
-    BatchNorm and ReLU follow all layers but the last, which ends in tanh. BatchNorm couples the rows of a batch in
-    training mode; `fit_gan` leaves the generator in evaluation mode, which is what a sampler takes.
+    BatchNorm and ReLU follow every layer except the last, which ends in tanh. BatchNorm couples the rows of a batch in
+    training mode. Samplers need evaluation mode, in which `fit_gan` leaves the generator.
 
     Args:
         latent_dim: Length of a latent.
         size: Height and width of an image, a multiple of 4: 8 for the digits of `digits`, 28 for MNIST.
-        channels: Of an image.
-        width: Channels before the last layer; the layer before it has twice as many.
+        channels: Channels of an image.
+        width: Channels before the last layer. The layer before it has twice as many.
 
     Returns:
         Maps latents `(batch, latent_dim)` to images in [-1, 1], `(batch, channels, size, size)`.
 
     Raises:
-        ValueError: if the size is no multiple of 4, or another argument is below 1.
+        ValueError: if the size is not a multiple of 4, or another argument is below 1.
 
     References:
         Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks, A. Radford,
@@ -49,17 +51,17 @@ def conv_generator(latent_dim: int, *, size: int, channels: int = 1, width: int 
 
 
 def conv_critic(*, size: int, channels: int = 1, width: int = 32) -> nn.Sequential:
-    """Build a critic of images, the generator's mirror: two layers that halve height and width, then a linear one.
+    """Build a critic of images that mirrors the generator: two layers that halve height and width, then a linear one.
 
-    Unlike DCGAN's it has no BatchNorm, because gradient penalties take each row's output for its own.
+    Unlike DCGAN's critic it has no BatchNorm, because gradient penalties need rows that do not depend on one another.
 
     Args:
-        size: As for `conv_generator`.
-        channels: Of an image.
-        width: Channels after the first layer; twice as many after the second.
+        size: Height and width of an image, as for `conv_generator`.
+        channels: Channels of an image.
+        width: Channels after the first layer. There are twice as many after the second.
 
     Returns:
-        Maps images `(batch, channels, size, size)` to any real number each, `(batch, 1)`.
+        Maps images `(batch, channels, size, size)` to one real number each, `(batch, 1)`.
 
     Raises:
         ValueError: as `conv_generator`.
@@ -81,10 +83,8 @@ def conv_critic(*, size: int, channels: int = 1, width: int = 32) -> nn.Sequenti
 
 
 def _check(size: int, **counts: int) -> None:
-    if size < 4 or size % 4:
-        raise ValueError(
-            f"Expected a size that is a multiple of 4; got {size}. Pad the images to one that is."
-        )
+    cure = "Pad the images to a multiple of 4."
+    if checks.count("size", size, minimum=4, cure=cure) % 4:
+        raise ValueError(f"Expected a size that is a multiple of 4; got {size}. {cure}")
     for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"Expected {name} of at least 1; got {count}.")
+        checks.count(name, count)

@@ -1,4 +1,4 @@
-"""A generator with a density: a Real NVP flow, the squashing of its outputs into pixels, and bits per dimension."""
+"""A generator with a density: a Real NVP flow, a map of its outputs to pixels, and bits per dimension."""
 
 from __future__ import annotations
 
@@ -10,32 +10,35 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions.transforms import AffineTransform, ComposeTransform, SigmoidTransform, Transform
 
+from pyro_gan import checks
+from pyro_gan.toys.networks import check_layers
+
 __all__ = ["RealNVP", "bits_per_dim", "squashing"]
 
 
 @final
 class RealNVP(nn.Module):
-    r"""A generator that can be run backwards, so that its density is known.
+    r"""A generator with an inverse, so that its density is known.
 
-    Affine couplings :math:`g`, each of which moves every second coordinate by what the others say, carry
-    :math:`z \sim N(0, I)` to :math:`x = G(z) = t(g(z))`, and
+    Affine couplings :math:`g` map :math:`z \sim N(0, I)` to :math:`x = G(z) = t(g(z))`. Each coupling moves every
+    second coordinate by functions of the others. The density is
 
     .. math:: \log p_G(x) = \log N(z; 0, I) - \log \left| \det \frac{\partial x}{\partial z} \right|,
         \qquad z = G^{-1}(x).
 
-    It trains by maximum likelihood, minimising `-flow.log_prob(x).mean()`, and like any generator by
+    Train it by maximum likelihood, which minimises `-flow.log_prob(x).mean()`, or like any generator by
     `objectives.fit_gan`. Two flows have an exact log ratio, the difference of their `log_prob`.
 
     Args:
         num_features: Size of latents and of data.
-        num_couplings: Two or more, so that every coordinate is moved.
+        num_couplings: Two or more, so that every coordinate moves.
         hidden: Widths of the hidden layers of each coupling's network.
-        activation: Makes one activation module of those. A bounded one bounds the scales, exponentials of the networks'
-            outputs, and thereby log ratios of flows far out.
-        output: t, an elementwise map with a known slope, as from `squashing`; nothing by default.
+        activation: Makes one activation module of those layers. The scales are exponentials of the networks' outputs:
+            a bounded activation bounds them, and so bounds the log ratios of two flows far from the data.
+        output: t, an elementwise map with a known slope, such as that of `squashing`; the identity by default.
 
     Raises:
-        ValueError: with fewer than two features or couplings.
+        ValueError: if there are fewer than two features or couplings, or another argument is of the wrong kind.
         ImportError: without zuko.
 
     References:
@@ -63,31 +66,29 @@ class RealNVP(nn.Module):
         activation: Callable[[], nn.Module] = nn.Tanh,
         output: Transform | None = None,
     ) -> None:
-        if num_features < 2 or num_couplings < 2:
-            raise ValueError(
-                f"Expected 2 features and 2 couplings or more; got {num_features} and {num_couplings}. A coupling "
-                "moves one half of the features by what the other half says."
-            )
-        try:
+        cure = "A coupling moves one half of the features by functions of the other half."
+        checks.count("num_features", num_features, minimum=2, cure=cure)
+        checks.count("num_couplings", num_couplings, minimum=2, cure=cure)
+        check_layers("hidden", hidden, activation)
+        if output is not None and not isinstance(output, Transform):
+            raise ValueError(f"Expected output to be a transform of torch's; got {checks.shown(output)}.")
+        with checks.extra("flows"):
             from zuko.flows import NICE
-        except ImportError as error:
-            error.add_note("pip install pyro-gan[flows]")
-            raise
         super().__init__()
         self.num_features = num_features
         self.output = output
-        # Zuko's NICE has affine couplings by default, which makes it a Real NVP; it runs from data to latents.
+        # Zuko's NICE has affine couplings by default, which makes it a Real NVP. It maps data to latents.
         self.couplings = NICE(
             num_features, transforms=num_couplings, hidden_features=tuple(hidden), activation=activation
         )
 
     def forward(self, z: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch feature"]:
-        """Return the data that these latents stand for."""
+        """Return the data that the generator makes of these latents."""
         x = self.couplings().transform.inv(z)
         return x if self.output is None else self.output(x)
 
     def inverse(self, x: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch feature"]:
-        """Return the latents of data: standard normal, if the data have the flow's law."""
+        """Return the latents of data. They are standard normal if the data have the flow's distribution."""
         return self.couplings().transform(x if self.output is None else self.output.inv(x))
 
     def log_prob(self, x: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch"]:
@@ -99,23 +100,23 @@ class RealNVP(nn.Module):
 
 
 def squashing(low: float, high: float, *, margin: float = 0.05) -> Transform:
-    r"""Build the map of real numbers y to a bounded range in which pixels have densities.
+    r"""Build a map of real numbers y to a bounded range, in which pixels have densities.
 
     .. math:: \mathrm{sigmoid}(y) = \alpha + (1 - \alpha) \frac{x - low}{high - low}
 
-    The margin :math:`\alpha` keeps the logits of black pixels finite; through it the flow reaches values a little
-    below `low` too.
+    The margin :math:`\alpha` keeps the logits of black pixels finite. With it the flow also reaches values slightly
+    below `low`.
 
     Args:
         low: The darkest value, in the data's unit.
-        high: The brightest, which no value reaches.
+        high: The upper end, in the data's unit. All values are below it.
         margin: :math:`\alpha`, in [0, 1).
 
     Returns:
-        A transform of torch's, elementwise.
+        An elementwise transform of torch's.
 
     Raises:
-        ValueError: if the range is empty or the margin outside [0, 1).
+        ValueError: if the range is empty or the margin is outside [0, 1).
 
     References:
         Density estimation using Real NVP, L. Dinh, J. Sohl-Dickstein and S. Bengio, 2017,
@@ -126,8 +127,8 @@ def squashing(low: float, high: float, *, margin: float = 0.05) -> Transform:
         >>> squashing(0.0, 256.0)(torch.tensor([-20.0, 0.0, 20.0]))
         tensor([-13.4737, 121.2632, 256.0000])
     """
-    if not (low < high and 0 <= margin < 1):
-        raise ValueError(f"Expected low < high and a margin in [0, 1); got {low}, {high} and {margin}.")
+    low, margin = checks.real("low", low), checks.real("margin", margin, minimum=0, below=1)
+    high = checks.real("high", high, above=low)
     scale = (high - low) / (1 - margin)
     return ComposeTransform([SigmoidTransform(), AffineTransform(low - margin * scale, scale)])
 
@@ -135,26 +136,26 @@ def squashing(low: float, high: float, *, margin: float = 0.05) -> Transform:
 def bits_per_dim(
     log_prob: Float[Tensor, "*batch"], num_features: int, *, bin_width: float = 1.0
 ) -> Float[Tensor, "*batch"]:
-    r"""Return what a density pays for a datum of grey levels, in bits a pixel.
+    r"""Return the code length of grey levels under a density, in bits per pixel.
 
-    Levels :math:`k` were spread evenly over their bins, :math:`x = (k + u) w`, :math:`u \sim U(0, 1)`, with bins
-    :math:`w` wide in the unit of x. Then
+    The density is of levels :math:`k` that were spread evenly over their bins, :math:`x = (k + u) w`,
+    :math:`u \sim U(0, 1)`, with bins of width :math:`w` in the unit of x. Then
 
     .. math:: - \frac{\log p(x) + d \log w}{d \log 2}
 
-    is on average no less than what the levels' own law pays, and a uniform density over L levels pays
+    is on average at least the code length under the levels' own distribution. A uniform density over L levels has
     :math:`\log_2 L`.
 
     Args:
         log_prob: log p(x) in nats, of the dequantised data in their own unit.
-        num_features: d, pixels of a datum.
-        bin_width: w; 1 for levels that are whole numbers.
+        num_features: d, the pixels of a data point.
+        bin_width: w; it is 1 for levels that are whole numbers.
 
     Returns:
         Bits, of the shape of `log_prob`.
 
     Raises:
-        ValueError: if there are no pixels or a bin has no width.
+        ValueError: if there are no pixels, a bin has no width, or `log_prob` is no tensor.
 
     References:
         A note on the evaluation of generative models, L. Theis, A. van den Oord and M. Bethge, 2016,
@@ -166,8 +167,6 @@ def bits_per_dim(
         >>> bits_per_dim(uniform, 10)
         tensor([8.])
     """
-    if num_features < 1 or bin_width <= 0:
-        raise ValueError(
-            f"Expected pixels and a positive bin_width; got {num_features} pixels and a width of {bin_width}."
-        )
-    return -(log_prob / num_features + math.log(bin_width)) / math.log(2)
+    checks.count("num_features", num_features)
+    bin_width = checks.real("bin_width", bin_width, above=0)
+    return -(checks.tensor("log_prob", log_prob) / num_features + math.log(bin_width)) / math.log(2)

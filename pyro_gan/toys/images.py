@@ -1,16 +1,19 @@
-"""Real handwritten digits, small enough to ship inside scikit-learn."""
+"""Real handwritten digits, which are part of scikit-learn."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, final
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from pyro_gan.checks import extra
+
 __all__ = ["Digits", "digits"]
 
 
+@final
 class Digits(NamedTuple):
     """Handwritten digits and what they show."""
 
@@ -21,10 +24,10 @@ class Digits(NamedTuple):
 
 
 def digits() -> Digits:
-    """Return scikit-learn's 1 797 handwritten digits of 8 x 8 pixels, which ship inside it.
+    """Return scikit-learn's 1 797 handwritten digits of 8 x 8 pixels; nothing is downloaded.
 
     Returns:
-        Images and labels, in the data set's own order.
+        Images and labels, in the order of the data set.
 
     Raises:
         ImportError: without scikit-learn.
@@ -37,11 +40,8 @@ def digits() -> Digits:
         >>> digits().images.shape
         torch.Size([1797, 1, 8, 8])
     """
-    try:
+    with extra("demo"):
         from sklearn.datasets import load_digits
-    except ImportError as error:
-        error.add_note("pip install pyro-gan[demo]")
-        raise
     bunch = load_digits()
     images = torch.as_tensor(bunch.images, dtype=torch.float32).unsqueeze(1) / 8 - 1
     return Digits(images, torch.as_tensor(bunch.target))

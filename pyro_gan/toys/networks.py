@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, final
 
 from torch import Tensor, nn
 
-__all__ = ["MLP"]
+from pyro_gan import checks
+
+__all__ = ["MLP", "check_layers"]
 
 
+@final
 class MLP(nn.Module):
-    """A stack of linear layers with an activation between them, and none after the last.
+    """A stack of linear layers with an activation between them; the last layer has no activation.
 
     Args:
-        sizes: Width of the input, of every hidden layer and of the output.
+        sizes: Widths of the input, of every hidden layer and of the output.
         activation: Makes one activation module.
 
     Raises:
-        ValueError: with fewer than two sizes.
+        ValueError: if there are fewer than two sizes, one is below 1, or the activation cannot be called.
 
     Example:
         >>> import torch
@@ -26,6 +30,7 @@ class MLP(nn.Module):
     """
 
     def __init__(self, sizes: Sequence[int], activation: Callable[[], nn.Module] = nn.SiLU) -> None:
+        check_layers("sizes", sizes, activation)
         if len(sizes) < 2:
             raise ValueError(f"Expected at least an input and an output size; got {list(sizes)}.")
         layers: list[nn.Module] = []
@@ -37,3 +42,12 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map `(*batch, sizes[0])` to `(*batch, sizes[-1])`."""
         return self.layers(x)
+
+
+def check_layers(name: str, sizes: Any, activation: Any) -> None:
+    """Raise unless sizes are counts, and the activation can be called: a class or a function."""
+    if not isinstance(sizes, Sequence) or not callable(activation):
+        found = f"{checks.shown(sizes)} and {checks.shown(activation)}"
+        raise ValueError(f"Expected {name} as a list, and activation as a class such as nn.ReLU; got {found}.")
+    for size in sizes:
+        checks.count(f"a number in {name}", size)

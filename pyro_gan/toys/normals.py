@@ -1,10 +1,10 @@
-"""Mixtures of normals at given points, the ring of eight, and a generator that misses one mode of four."""
+"""Mixtures of normals at given points, the ring of eight, and a toy whose generator misses one mode of four."""
 
 from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any
+from typing import Any, final
 
 import pyro.distributions as dist
 import torch
@@ -12,19 +12,21 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from pyro_gan.toys.base import DensityRatio, Toy, draw
+from pyro_gan import checks
+from pyro_gan.toys.base import DensityRatio, Toy, draw, zeros
 
 __all__ = ["NormalMixture", "missing_mode", "normal_mixture", "ring"]
 
 
+@final
 class NormalMixture(dist.MixtureSameFamily):
-    """A mixture of normals that says of its support what Pyro's own kernels can transform: all of space."""
+    """A mixture of normals whose support is declared as real vectors, which Pyro's own kernels can transform."""
 
     support = constraints.real_vector
 
     @property
     def means(self) -> Float[Tensor, "mode dim"]:
-        """The normals' means."""
+        """The means of the normals."""
         return self.component_distribution.base_dist.loc
 
 
@@ -35,8 +37,8 @@ def normal_mixture(
 
     Args:
         logits: Log weights, `(mode,)`, up to a constant.
-        means: `(mode, dim)`; everything follows their dtype and device.
-        sd: Of each, `(mode,)`.
+        means: `(mode, dim)`. All tensors have their dtype and device.
+        sd: Standard deviation of each, `(mode,)`.
 
     Returns:
         The mixture, with `event_shape (dim,)`.
@@ -58,23 +60,23 @@ def ring(
     dtype: torch.dtype | None = None,
     device: Any = None,
 ) -> NormalMixture:
-    """Return the law of the ring: equal Gaussians in the plane, evenly around a circle.
+    """Return the ring: equal Gaussians in the plane, evenly spaced on a circle.
 
-    The defaults are those of the data that the authors of WGAN-GP published. It is data to train on, and has no
-    generator: `law.sample((n,))` draws it, `mode_report(x, law.means, sd=sd)` judges samples of it.
+    The defaults are those of the data that the authors of WGAN-GP published. These are data to train on, without a
+    generator: `data.sample((n,))` draws them, and `mode_report(x, data.means, sd=sd)` judges samples.
 
     Args:
-        num_modes: How many.
-        radius: Of the circle.
-        sd: Of each, in both coordinates.
-        dtype: Of all tensors; torch's default if None.
-        device: Of all tensors.
+        num_modes: Number of Gaussians.
+        radius: Radius of the circle.
+        sd: Standard deviation of each, in both coordinates.
+        dtype: Dtype of all tensors; torch's default if None.
+        device: Device of all tensors.
 
     Returns:
-        The law, with `event_shape (2,)`.
+        The distribution, with `event_shape (2,)`.
 
     Raises:
-        ValueError: if an argument is not positive.
+        ValueError: if an argument is not positive, or torch has no such dtype or device.
 
     References:
         Improved Training of Wasserstein GANs, I. Gulrajani et al., 2017, https://arxiv.org/abs/1704.00028
@@ -83,49 +85,42 @@ def ring(
         >>> ring().sample((5,)).shape
         torch.Size([5, 2])
     """
-    if num_modes < 1 or not radius > 0 or not sd > 0:
-        raise ValueError(
-            f"Expected at least one mode and a positive radius and sd; got {num_modes=}, {radius=}, {sd=}."
-        )
+    checks.count("num_modes", num_modes)
+    radius, sd = checks.real("radius", radius, above=0), checks.real("sd", sd, above=0)
     angle = 2 * math.pi * torch.arange(num_modes, dtype=torch.float64) / num_modes
-    means = (radius * torch.stack([angle.cos(), angle.sin()], -1)).to(
-        torch.zeros((), dtype=dtype, device=device)
-    )
+    means = (radius * torch.stack([angle.cos(), angle.sin()], -1)).to(zeros(dtype=dtype, device=device))
     return normal_mixture(means.new_zeros(num_modes), means, means.new_full((num_modes,), sd))
 
 
 def missing_mode(share: float = 0.0, *, dtype: torch.dtype | None = None, device: Any = None) -> Toy:
-    """Build four Gaussians on a line, and a generator that has the first three and all but misses the fourth.
+    """Build four Gaussians on a line, and a generator that makes the first three but hardly any of the fourth.
 
-    The data are a quarter each at -3, -1, 1 and 3, sd .25. The generator is the identity; its prior has a weight
-    `share` on the fourth, and shares the rest among the others equally. So the log ratio at 3 is log(1 / (4 share)):
-    whatever finds the mode can weigh it up again, to an ESS fraction near 16 share. With a share of 0 the ratio is
-    still exact, and no sampler can use it: the generator makes one point in 10^15 near 3, and draws of it have a mean
-    ratio of 3 / 4, where the ratio's own mean is 1. A sampler cannot bring back what its generator never makes.
+    The data are a quarter each at -3, -1, 1 and 3, with sd 0.25. The generator is the identity; its prior has weight
+    `share` on the fourth mode, and equal weights on the others. The log ratio at 3 is therefore log(1 / (4 share)). A
+    sampler that finds the mode restores its weight, at an ESS fraction near 16 share. With a share of 0 the ratio is
+    still exact, but no sampler can use it: the generator makes one point in 10^15 near 3, and its draws have a mean
+    ratio of 3 / 4 where the exact mean is 1. A sampler cannot restore what its generator never makes.
 
     Args:
         share: Weight of the fourth mode in the generator, in [0, 1).
-        dtype: Of all tensors; torch's default if None.
-        device: Of all tensors.
+        dtype: Dtype of all tensors; torch's default if None.
+        device: Device of all tensors.
 
     Returns:
-        The toy, with latents and data of shape `(batch, 1)`; its `posterior` is the data's law, to which
-        prior times ratio amounts at any share.
+        The toy, with latents and data of shape `(batch, 1)`. Its `posterior` is the distribution of the data, which is
+        prior times ratio for any share.
 
     Raises:
-        ValueError: if the share is outside [0, 1).
+        ValueError: if the share is outside [0, 1), or torch has no such dtype or device.
 
     Example:
         >>> toy = missing_mode(share=0.01)
         >>> toy.log_ratio(torch.tensor([[3.0]])).exp()
         tensor([25.0000])
     """
-    if not 0 <= share < 1:
-        raise ValueError(
-            f"Expected a share in [0, 1); got {share}. It is the fourth mode's weight in the generator; the data's "
-            "own is 0.25."
-        )
-    means = torch.tensor([[-3.0], [-1.0], [1.0], [3.0]], dtype=dtype, device=device)
+    cure = "It is the weight of the fourth mode in the generator; in the data it is 0.25."
+    share = checks.real("share", share, minimum=0, below=1, cure=cure)
+    means = torch.arange(-3.0, 4.0, 2.0).unsqueeze(-1).to(zeros(dtype=dtype, device=device))
     sd = means.new_full((4,), 0.25)
     data = normal_mixture(means.new_zeros(4), means, sd)
     weights = means.new_tensor([(1 - share) / 3] * 3 + [share])

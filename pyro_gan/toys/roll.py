@@ -1,4 +1,4 @@
-"""The exact Swiss roll: data along a spiral in the plane, a flawed generator of them, and how far a point lies off."""
+"""The exact Swiss roll: data along a spiral in the plane, a flawed generator of them, and distances to the curve."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from pyro_gan.toys.base import DensityRatio, Toy, draw
+from pyro_gan import checks
+from pyro_gan.toys.base import DensityRatio, Toy, draw, seeded_noise, zeros
 from pyro_gan.toys.normals import normal_mixture
 
 __all__ = ["roll_distance", "swiss_roll"]
 
-#: The curve is PITCH (t cos t, t sin t) for t between FIRST and LAST; a turn lies 2 pi PITCH outside the one before.
+#: The curve is PITCH (t cos t, t sin t) for t between FIRST and LAST. Each turn lies 2 pi PITCH outside the one before.
 PITCH, FIRST, LAST = 1 / 7.5, 1.5 * math.pi, 4.5 * math.pi
 
 #: Standard deviation of the data about the curve, and of the generator's narrow part.
 DATA_SD, GENERATED_SD = 0.05, 0.1
 
-#: Weight and standard deviation of the generator's broad Gaussian, which puts points between the layers.
+#: Weight and standard deviation of the generator's broad Gaussian, which makes points between the layers.
 BROAD_WEIGHT, BROAD_SD = 0.15, 1.0
 
-#: Distance along the curve from one Gaussian of a mixture to the next, in their standard deviations. At such a spacing
-#: h the density along the curve ripples by a share 2 exp(-2 pi^2 / h^2) = 7e-6.
+#: Distance along the curve from one Gaussian of a mixture to the next, in their standard deviations. With spacing h the
+#: density along the curve varies by a share of 2 exp(-2 pi^2 / h^2) = 7e-6.
 SPACING = 1.25
 
-#: Waves in the generator's log weights along the curve, and the standard deviation of those.
+#: Number of waves in the generator's log weights along the curve, and standard deviation of the log weights.
 NUM_WAVES, LOG_WEIGHT_SD = 5, 0.8
 
 #: Steps of Newton's method along the curve.
@@ -39,19 +40,22 @@ NUM_REFINEMENTS = 10
 def swiss_roll(*, seed: int = 0, dtype: torch.dtype | None = None, device: Any = None) -> Toy:
     """Build the exact Swiss roll: a spiral of data, and a generator that is blurred, uneven and leaves the curve.
 
-    The data are uniform in arc length along one and a half turns of a spiral, whose layers are .84 apart, plus Gaussian
-    noise of sd .05: a mixture of so many Gaussians along the curve that their number cannot be seen. The generator is
-    the identity; its prior is what a GAN might make of the data: 85 % along the same curve, with sd .1 and a density
-    that rises and falls, and 15 % N(0, I), of which much lies between the layers.
+    The data are uniform in arc length along one and a half turns of a spiral, whose layers are 0.84 apart, plus
+    Gaussian noise of sd 0.05. Their density is a mixture of many Gaussians along the curve, too close to be told
+    apart. The generator is the identity; its prior is what a GAN might make of the data: 85 % along the same curve,
+    with sd 0.1 and a density that rises and falls, and 15 % N(0, I), much of which lies between the layers.
 
     Args:
-        seed: Of the local generator that draws the weights along the curve; torch's own is not moved.
-        dtype: Of all tensors; torch's default if None.
-        device: Of all tensors.
+        seed: Seed of the local generator that draws the weights along the curve. Torch's own generator does not move.
+        dtype: Dtype of all tensors; torch's default if None.
+        device: Device of all tensors.
 
     Returns:
-        The toy; its `prior` and `posterior` (the data's law) are both a `NormalMixture`. `roll_distance`
-        judges samples of it.
+        The toy; its `prior` and `posterior` (the distribution of the data) are both a `NormalMixture`.
+        `roll_distance` judges samples of it.
+
+    Raises:
+        ValueError: if the seed is no count, or torch has no such dtype or device.
 
     References:
         Reparameterized Sampling for Generative Adversarial Networks, Y. Wang, Y. Wang, J. Yang and Z. Lin, 2021,
@@ -63,16 +67,14 @@ def swiss_roll(*, seed: int = 0, dtype: torch.dtype | None = None, device: Any =
         torch.Size([100])
     """
     share, points = _along_curve(SPACING * DATA_SD)
-    like = torch.zeros((), dtype=dtype, device=device)
+    like = zeros(dtype=dtype, device=device)
     data = normal_mixture(torch.zeros_like(share), points.to(like), torch.full_like(share, DATA_SD))
 
     share, points = _along_curve(SPACING * GENERATED_SD)
-    # Drawn on the CPU in float64, so that every device and dtype gets the same weights.
-    noise = torch.randn(NUM_WAVES, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     wave = torch.arange(1, NUM_WAVES + 1, dtype=torch.float64)[:, None]
     waves = math.sqrt(2 / NUM_WAVES) * torch.cos(math.pi * wave * share)
-    log_weights = (LOG_WEIGHT_SD * noise @ waves).log_softmax(0)
-    # The broad Gaussian is one point more, the origin.
+    log_weights = (LOG_WEIGHT_SD * seeded_noise(seed, NUM_WAVES) @ waves).log_softmax(0)
+    # The broad Gaussian is one more point, the origin.
     generated = normal_mixture(
         pad(log_weights + math.log1p(-BROAD_WEIGHT), (0, 1), value=math.log(BROAD_WEIGHT)),
         pad(points, (0, 0, 0, 1)).to(like),
@@ -85,9 +87,9 @@ def swiss_roll(*, seed: int = 0, dtype: torch.dtype | None = None, device: Any =
 def roll_distance(samples: Float[Tensor, "draw 2"]) -> Float[Tensor, " draw"]:
     """Return how far samples lie from the Swiss roll's curve, in standard deviations of the data's noise.
 
-    The data follow the absolute value of a standard normal here, for the curve is nearly straight on the scale of the
-    noise. Halfway between two layers is a distance of 8. Points beyond 4 are REP-GAN's discontinuous ones, off the
-    roll; of the data a share 2 Phi(-4) = 6.3e-5 is.
+    The distances of the data follow the absolute value of a standard normal, because the curve is nearly straight on
+    the scale of the noise. Halfway between two layers the distance is 8. Points beyond 4 are off the roll: REP-GAN
+    calls them discontinuous. A share of 2 Phi(-4) = 6.3e-5 of the data lies there.
 
     Args:
         samples: `(draw, 2)`.
@@ -96,7 +98,7 @@ def roll_distance(samples: Float[Tensor, "draw 2"]) -> Float[Tensor, " draw"]:
         Distances, `(draw,)`, in the samples' dtype.
 
     Raises:
-        ValueError: if samples are not in the plane, or one is not finite.
+        ValueError: if samples are not points of the plane, or one is not finite.
 
     Example:
         >>> toy = swiss_roll()
@@ -104,30 +106,27 @@ def roll_distance(samples: Float[Tensor, "draw 2"]) -> Float[Tensor, " draw"]:
         >>> bool(0.1 < discontinuous.double().mean() < 0.2)
         True
     """
-    if samples.dim() != 2 or samples.shape[1] != 2:
-        raise ValueError(f"Expected samples of shape (draw, 2); got {tuple(samples.shape)}.")
-    if num_bad := int((~samples.isfinite().all(-1)).sum()):
-        raise ValueError(f"Expected finite samples; {num_bad} of {len(samples)} are not.")
-    x = samples.double()
-    # Where the nearest point may be: at the sample's own angle on either layer, or, seen from the middle, at the end.
+    x = checks.rows("samples", samples, minimum=0, event_shape=(2,)).double()
+    # The nearest point is near the angle of the sample, on either layer. For samples in the middle it may be the end.
     angle = torch.atan2(x[:, 1], x[:, 0])
     starts = torch.stack([angle + 2 * math.pi, angle + 4 * math.pi, torch.full_like(angle, FIRST)])
     t = starts.clamp(FIRST, LAST)
     for _ in range(NUM_REFINEMENTS):
         offset, slope = x - _curve(t), _slope(t)
-        # Newton's method outside of the bend; inside, where its curvature may vanish, without the bend's part.
+        # Newton's method on the outer side of the bend. On the inner side the curvature of the distance may vanish, and
+        # the bend's term is left out.
         bend = (offset * _bend(t)).sum(-1).clamp(max=0)
         t = (t + (offset * slope).sum(-1) / (slope.square().sum(-1) - bend)).clamp(FIRST, LAST)
     return ((x - _curve(t)).norm(dim=-1).amin(0) / DATA_SD).to(samples)
 
 
 def _along_curve(spacing: float) -> tuple[Float[Tensor, " point"], Float[Tensor, "point 2"]]:
-    """Return points in the middles of equal arcs of about that length, after the share of the curve before each."""
+    """Return the midpoints of equal arcs of about that length: the share of the curve before each, and the points."""
     start, end = _arc_length(torch.tensor([FIRST, LAST], dtype=torch.float64))
     num_points = math.ceil(float(end - start) / spacing)
     share = (torch.arange(num_points, dtype=torch.float64) + 0.5) / num_points
     length = start.lerp(end, share)
-    # The curve's parameter by Newton's method: the length is convex in it.
+    # Newton's method finds the curve's parameter; it converges because the length is convex in it.
     t = (2 * length / PITCH).sqrt()
     for _ in range(NUM_REFINEMENTS):
         t = t - (_arc_length(t) - length) / (PITCH * (1 + t * t).sqrt())

@@ -1,4 +1,4 @@
-"""A run in a file: written whole or not at all, loaded only into the parts it came from."""
+"""A run in a file: written whole or not at all, and loaded only into parts like those that wrote it."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from pyro_gan._random import rng_state, set_rng_state
+from pyro_gan.checks import instance
 
-__all__ = ["Stateful", "check_folder", "restore", "save"]
+__all__ = ["Stateful", "check_path", "restore", "save"]
 
 _FORMAT = "pyro_gan 1"
 
 
+@runtime_checkable
 class Stateful(Protocol):
     """Anything that can be saved and restored: a module, an optimiser, a record of the run."""
 
@@ -25,19 +27,21 @@ class Stateful(Protocol):
         """Return tensors, numbers, strings and containers of them."""
 
     def load_state_dict(self, state: Any, /) -> Any:
-        """Take back what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
 
 
-def check_folder(path: Path) -> None:
-    """Raise now, not at the first write, if there is no folder to write to."""
+def check_path(checkpoint: Any) -> Path:
+    """Return the path of a checkpoint; raise now, not at the first write, if there is no folder to write to."""
+    path = Path(instance("checkpoint", checkpoint, str, os.PathLike))
     if not path.parent.is_dir():
         raise ValueError(f"Expected a path in an existing folder; there is no {path.parent}. Create it.")
+    return path
 
 
 def save(path: Path, parts: Mapping[str, Stateful], progress: Mapping[str, int | bool]) -> None:
-    """Write parts, progress and torch's generators beside the path, read them back, and move them in place.
+    """Write parts, progress and torch's generators to a file beside the path, read it back, and rename it.
 
-    A process killed at any moment leaves the old file or the new one.
+    A process that is killed at any moment leaves either the old file or the new one.
 
     Args:
         path: The file.
@@ -45,7 +49,7 @@ def save(path: Path, parts: Mapping[str, Stateful], progress: Mapping[str, int |
         progress: Numbers that `restore` returns.
 
     Raises:
-        ValueError: if a part's state is more than tensors, numbers, strings and containers of them.
+        ValueError: if a part's state holds anything but tensors, numbers, strings and containers of them.
     """
     content = {
         "format": _FORMAT,
@@ -64,29 +68,29 @@ def save(path: Path, parts: Mapping[str, Stateful], progress: Mapping[str, int |
     except pickle.UnpicklingError as error:
         beside.unlink()
         raise ValueError(
-            "Expected tensors, numbers, strings and containers of them in everything a checkpoint keeps; "
-            f"got another type, named above, in one of {list(parts)}. An earlier checkpoint stays as it was."
+            "Expected only tensors, numbers, strings and containers of them in a checkpoint; "
+            f"got another type, named above, in one of {list(parts)}. An earlier checkpoint is unchanged."
         ) from error
     os.replace(beside, path)
 
 
 def restore(path: Path, parts: Mapping[str, Stateful]) -> dict[str, Any]:
-    """Load a file that `save` wrote into the same parts, then into torch's generators.
+    """Load a file that `save` wrote into the same parts, and restore torch's generators.
 
     Args:
         path: The file.
-        parts: The parts to fill; nothing is touched if they are not those of the file.
+        parts: The parts to fill; none of them changes if they are not those of the file.
 
     Returns:
         The progress that was saved.
 
     Raises:
-        ValueError: if the file cannot be read, or is of other parts.
+        ValueError: if the file cannot be read, or has other parts.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        raise ValueError(f"Expected a checkpoint at {path}; it cannot be read. Give another path.") from error
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        raise ValueError(f"Expected a checkpoint at {path}; the file cannot be read. Give another path.") from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise ValueError(f"Expected a checkpoint in the format {_FORMAT!r} at {path}. Give another path.")
     there, here = content["signature"], _signature(parts)
@@ -94,7 +98,7 @@ def restore(path: Path, parts: Mapping[str, Stateful]) -> dict[str, Any]:
         if there.get(name) != here.get(name):
             raise ValueError(
                 f"The checkpoint {path} does not fit: {name} is {there.get(name, 'absent')} there and "
-                f"{here.get(name, 'absent')} here. Build what it was written from, or give another path."
+                f"{here.get(name, 'absent')} here. Build the parts that it was written from, or give another path."
             )
     for name, part in parts.items():
         part.load_state_dict(content["parts"][name])
@@ -103,7 +107,7 @@ def restore(path: Path, parts: Mapping[str, Stateful]) -> dict[str, Any]:
 
 
 def _signature(parts: Mapping[str, Stateful]) -> dict[str, str]:
-    """Return what must be equal for a file to fit: names, types, and the shapes inside."""
+    """Return what must be equal for a file to fit: names, types and the shapes of tensors."""
     signature = {}
     for name, part in parts.items():
         signature[name] = type(part).__name__

@@ -1,7 +1,7 @@
 """One training loop for any number of players: progress, checkpoints, bit-exact resume, a stop at NaN.
 
-A step lets every player move in turn. A player's move reads its own loss, differentiates it with respect to
-its own parameters alone, and steps its own optimiser; no gradient is left on anyone else's parameters.
+In a step every player moves in turn. A move evaluates the player's own loss, differentiates it with respect to its own
+parameters alone, and steps its own optimiser; it leaves no gradient on the parameters of other players.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
@@ -21,21 +20,23 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from tqdm.auto import tqdm
 
-from pyro_gan.training.checkpoint import Stateful, check_folder, restore, save
+from pyro_gan.checks import count, function, instance, shaped
+from pyro_gan.training.checkpoint import Stateful, check_path, restore, save
 
 __all__ = ["NonFiniteLoss", "Player", "train"]
 
 
+@final
 class Player(NamedTuple):
-    """A network with an optimiser and a loss of its own.
+    """A network with its own optimiser and its own loss.
 
     Attributes:
-        name: What errors, the progress bar and the checkpoint call it.
+        name: Its name in errors, in the progress bar and in the checkpoint.
         module: The network; it must hold every parameter that the optimiser moves.
         optimizer: Any `torch.optim` optimiser that steps without a closure.
-        loss: Maps a batch to a scalar; it may read every player's network.
+        loss: Maps a batch to a scalar; it may use the networks of all players.
         steps: Updates of this player in one step, each on a fresh batch.
-        scheduler: Steps once a step, after the player's updates, whatever `steps` is.
+        scheduler: Steps once in each step, after the player's updates, for any value of `steps`.
     """
 
     name: str
@@ -46,8 +47,9 @@ class Player(NamedTuple):
     scheduler: LRScheduler | None = None
 
 
+@final
 class NonFiniteLoss(RuntimeError):
-    """A player's loss or gradient is NaN or infinite; raised before the update that it would have spoilt."""
+    """A player's loss or gradient is NaN or infinite; it is raised before the update that would use it."""
 
 
 def train(
@@ -63,21 +65,21 @@ def train(
 ) -> int:
     """Let the players move in turn, `num_steps` times.
 
-    If the file `checkpoint` exists, the run goes on from it and ends with the bits of a run that was never
-    interrupted, on the same machine with the same number of threads. For that `next_batch`, the losses and
-    the callback must draw from torch's generators and remember nothing outside the modules and `state`. The
-    file's optimiser and scheduler settings win over those given. A step reads each loss from its device once
-    an update: without that no NaN could be stopped before it spoils the parameters.
+    If the file `checkpoint` exists, the run continues from it and ends with the bits of an uninterrupted run, on the
+    same machine with the same number of threads. For this, `next_batch`, the losses and the callback must draw from
+    torch's generators and keep no memory outside the modules and `state`. The file's settings of optimisers and
+    schedulers replace those given. Each update reads its loss from the device once, so that NaN is found before it
+    reaches the parameters.
 
     Args:
-        players: Who moves, in this order.
-        next_batch: Draws what the losses take; called once for every update.
-        num_steps: Steps in all, those before a resume included.
-        callback: Called after each step with the number of steps done and each player's last loss. True
-            ends the run, for good: a resume of an ended run makes no step.
-        state: What else a checkpoint must keep, for instance the memory of the callback.
-        checkpoint: Path of a file, written at the end, every `checkpoint_every` steps and at a Ctrl-C, which
-            waits for the step to be whole (a second one does not wait). A crash never leaves half a file.
+        players: They move in this order.
+        next_batch: Draws the argument of the losses; called once for each update.
+        num_steps: The total number of steps, those before a resume included.
+        callback: Called after each step with the number of steps done and each player's last loss. True ends the run
+            for good: to resume an ended run makes no step.
+        state: Anything else that a checkpoint must keep, for instance the memory of the callback.
+        checkpoint: Path of a file, written at the end, every `checkpoint_every` steps and at a Ctrl-C. The first Ctrl-C
+            waits for the end of the step, a second one does not. A crash never leaves half a file.
         checkpoint_every: Steps between checkpoints.
         progress: Show a bar with the losses.
 
@@ -85,7 +87,7 @@ def train(
         The number of steps done, those before a resume included.
 
     Raises:
-        ValueError: if a player, or the checkpoint found, does not fit.
+        ValueError: if an argument, a player or the checkpoint found does not fit.
         NonFiniteLoss: naming player and step.
 
     Example:
@@ -98,17 +100,17 @@ def train(
         >>> round(model.weight.item(), 2)
         3.0
     """
-    if num_steps < 1 or checkpoint_every < 1:
-        raise ValueError(f"Expected at least 1; got {num_steps=}, {checkpoint_every=}.")
+    num_steps, checkpoint_every = count("num_steps", num_steps), count("checkpoint_every", checkpoint_every)
+    function("next_batch", next_batch)
+    if callback is not None:
+        function("callback", callback)
     parameters = _check_players(players)
     parts = _parts(players, state)
-    path = None if checkpoint is None else Path(checkpoint)
+    path = None if checkpoint is None else check_path(checkpoint)
     done, ended = 0, False
-    if path is not None:
-        check_folder(path)
-        if path.exists():
-            found = restore(path, parts)
-            done, ended = found["step"], found["ended"]
+    if path is not None and path.exists():
+        found = restore(path, parts)
+        done, ended = found["step"], found["ended"]
     with (
         torch.enable_grad(),
         _interrupt_held_back(path is not None) as interrupted,
@@ -133,12 +135,8 @@ def train(
 def _move(player: Player, parameters: list[nn.Parameter], next_batch: Callable[[], Any], step: int) -> float:
     """Update one player `player.steps` times and return its last loss."""
     for _ in range(player.steps):
-        loss = player.loss(next_batch())
-        if loss.shape != ():
-            raise ValueError(
-                f"Expected a scalar loss from player {player.name!r}; got shape {tuple(loss.shape)}. "
-                "Take its mean over the batch."
-            )
+        cure = "Take its mean over the batch."
+        loss = shaped(f"a scalar loss from player {player.name!r},", player.loss(next_batch()), (), cure=cure)
         gradients: Sequence[Tensor | None] = [None] * len(parameters)
         if loss.requires_grad:
             gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
@@ -162,7 +160,7 @@ def _check_finite(name: str, step: int, loss: Tensor, gradients: Sequence[Tensor
     """Return the loss as a float; raise if it or the gradient's norm is not finite."""
     norms = [torch.linalg.vector_norm(gradient).to(loss.device) for gradient in gradients]
     norm = torch.linalg.vector_norm(torch.stack(norms))
-    wide = torch.promote_types(loss.dtype, torch.float32)  # a half could not hold a healthy norm
+    wide = torch.promote_types(loss.dtype, torch.float32)  # half precision would overflow at a normal norm
     value, size = torch.stack([loss.detach().to(wide), norm.to(wide)]).tolist()  # one read for both
     if not (math.isfinite(value) and math.isfinite(size)):
         raise NonFiniteLoss(
@@ -176,13 +174,16 @@ def _check_players(players: Sequence[Player]) -> dict[str, list[nn.Parameter]]:
     """Return each player's own trainable parameters, or raise."""
     own: dict[str, list[nn.Parameter]] = {}
     owner: dict[int, str] = {}
-    for player in players:
-        name = player.name
+    for player in players if isinstance(players, Sequence) else ():
+        name = instance("name of a player", instance("players", player, Player).name, str)
         if name in own:
             raise ValueError(f"Expected players of different names; got {name!r} twice.")
-        if player.steps < 1:
-            raise ValueError(f"Expected at least 1 update a step for player {name!r}; got {player.steps}.")
-        if player.scheduler is not None and player.scheduler.optimizer is not player.optimizer:
+        instance(f"module of player {name!r}", player.module, nn.Module)
+        instance(f"optimizer of player {name!r}", player.optimizer, Optimizer)
+        function(f"loss of player {name!r}", player.loss)
+        count(f"steps of player {name!r}", player.steps)
+        scheduled = player.optimizer if player.scheduler is None else getattr(player.scheduler, "optimizer", None)
+        if scheduled is not player.optimizer:
             raise ValueError(f"The scheduler of player {name!r} drives another optimiser than the player's.")
         moved = [p for group in player.optimizer.param_groups for p in group["params"] if p.requires_grad]
         if not moved:
@@ -190,8 +191,7 @@ def _check_players(players: Sequence[Player]) -> dict[str, list[nn.Parameter]]:
                 f"Player {name!r} has no parameter to train. "
                 "Give its optimiser parameters with requires_grad=True, or leave the player out."
             )
-        held = {id(p) for p in player.module.parameters()}
-        if any(id(p) not in held for p in moved):
+        if not set(map(id, moved)) <= set(map(id, player.module.parameters())):
             raise ValueError(
                 f"The optimiser of player {name!r} moves parameters that its module does not hold, so a "
                 "checkpoint would lose them. Put them all in one module, e.g. a torch.nn.ModuleList."
@@ -204,13 +204,15 @@ def _check_players(players: Sequence[Player]) -> dict[str, list[nn.Parameter]]:
                 )
         own[name] = moved
     if not own:
-        raise ValueError("Expected at least one player; got none.")
+        raise ValueError("Expected a list of at least one player; got none.")
     return own
 
 
 def _parts(players: Sequence[Player], state: Stateful | None) -> dict[str, Stateful]:
-    """Return all that a checkpoint keeps; what may refuse it by its own rules comes first."""
-    parts: dict[str, Stateful] = {} if state is None else {"state": state}
+    """Return everything that a checkpoint keeps; `state` comes first, because it may refuse a file by its own rules."""
+    parts = {}
+    if state is not None:
+        parts["state"] = instance("state", state, Stateful, cure="It needs state_dict and load_state_dict.")
     for player in players:
         parts[f"{player.name}.module"] = player.module
         parts[f"{player.name}.optimizer"] = player.optimizer
@@ -221,9 +223,9 @@ def _parts(players: Sequence[Player], state: Stateful | None) -> dict[str, State
 
 @contextmanager
 def _interrupt_held_back(active: bool) -> Iterator[Callable[[], bool]]:
-    """Hold the first Ctrl-C back to the end of the block, so that no checkpoint is taken in mid-step.
+    """Delay the first Ctrl-C to the end of the block, so that no checkpoint is written in the middle of a step.
 
-    Yields a function that tells whether it came. A handler that the user has set is left alone.
+    Yields a function that tells whether a Ctrl-C came. A handler that the user has set is kept.
     """
     came = False
 

@@ -1,9 +1,9 @@
-"""Guides q(z|x) that amortise inference: an implicit one, from a network of data and noise, and a Gaussian one."""
+"""Guides q(z|x) with one network for all data: an implicit one, from data and noise, and a Gaussian one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, final, runtime_checkable
 
 import pyro
 import torch
@@ -13,9 +13,11 @@ from pyro.distributions import TorchDistribution
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
+from pyro_gan._typing import left_shape
+from pyro_gan.checks import batch, count, function, shaped, shown, tensor
 from pyro_gan.distributions.implicit import Implicit
 
-__all__ = ["Encoder", "GaussianGuide", "ImplicitGuide", "Joined"]
+__all__ = ["Encoder", "GaussianGuide", "ImplicitGuide", "Joined", "check_encoder"]
 
 
 @runtime_checkable
@@ -26,8 +28,15 @@ class Encoder(Protocol):
         """Return q(z|x) with reparametrised draws and the left dimensions of `x` as its batch shape."""
 
 
+def check_encoder(encoder: Any) -> None:
+    """Raise unless an object is an instance with `conditional(x)`."""
+    if isinstance(encoder, type) or not isinstance(encoder, Encoder):
+        raise ValueError(f"Expected an encoder with conditional(x), such as GaussianGuide(...); got {shown(encoder)}.")
+
+
+@final
 class Joined(nn.Module):
-    """A network of two inputs made from a network of one: rows of both, raveled and put side by side.
+    """A network of two inputs made from a network of one: rows of both, flattened and put side by side.
 
     Args:
         network: `(row, a + b) -> (row, *event)`, for inputs of `a` and `b` numbers a row.
@@ -39,51 +48,29 @@ class Joined(nn.Module):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.network = network
+        self.network = function("network", network)
 
     def forward(self, first: Float[Tensor, "row *a"], second: Float[Tensor, "row *b"]) -> Tensor:
         """Return the network's output for both inputs side by side."""
         return self.network(torch.cat([first.flatten(1), second.flatten(1)], -1))
 
 
-class _Guide(PyroModule):
-    """A guide of one latent site in one plate."""
+@final
+class ImplicitGuide(PyroModule):
+    r"""The guide :math:`z = g(x, \epsilon)`: any distribution that a network can make, without a density.
 
-    def __init__(self, site: str, plate: str, num_data: int | None, x_event_dim: int) -> None:
-        super().__init__()
-        self.site, self.plate, self.num_data, self.x_event_dim = site, plate, num_data, x_event_dim
-
-    def conditional(self, x: Float[Tensor, "*batch_and_event"]) -> TorchDistribution:
-        raise NotImplementedError
-
-    def forward(self, x: Float[Tensor, "datum *event"]) -> Float[Tensor, "*shape"]:
-        """Sample the site, one latent a datum, inside the plate.
-
-        Args:
-            x: A batch of data.
-
-        Returns:
-            Latents, `(datum, *latent)`, with vectorised particles to the left.
-        """
-        with pyro.plate(self.plate, self.num_data or len(x), subsample_size=len(x), dim=-1):
-            return pyro.sample(self.site, self.conditional(x))
-
-
-class ImplicitGuide(_Guide):
-    r"""The guide :math:`z = g(x, \epsilon)`: any law that a network can make, and no density.
-
-    Calling it is a Pyro guide for a model with one latent a datum: `pyro.plate(plate, num_data, subsample_size=len(x))`
-    around `pyro.sample(site, ...)`. Where the model is another, write the guide and use `conditional` in it.
+    A call is a Pyro guide for a model with one latent for each data point: `pyro.sample(site, ...)` inside
+    `pyro.plate(plate, num_data, subsample_size=len(x))`. For another model write a guide that uses `conditional`.
 
     Args:
         network: `(x, noise) -> (row, *latent)`; `Joined` makes one from a network of one input.
-        noise: Law of the noise, `batch_shape ()`, of the network's dtype and on its device. With fewer dimensions than
-            the latent has, q is a thin sheet.
+        noise: Distribution of the noise, `batch_shape ()`, with the network's dtype and device. If the noise has fewer
+            dimensions than the latent, q lies on a thin sheet.
         event_shape: Shape of one latent.
         site: Name of the latent site.
         plate: Name of the plate over data.
-        num_data: Size of the plate where `x` is a batch of more data; None if `x` is all there is.
-        x_event_dim: Number of dimensions of one datum.
+        num_data: Size of the plate, if `x` is a batch of more data; None if `x` holds all data.
+        x_event_dim: Number of dimensions of one data point.
         num_moment_draws: Noise draws that `moments` uses.
 
     References:
@@ -109,24 +96,33 @@ class ImplicitGuide(_Guide):
         x_event_dim: int = 1,
         num_moment_draws: int = 64,
     ) -> None:
-        if num_moment_draws < 2:
-            raise ValueError(f"Expected num_moment_draws of at least 2; got {num_moment_draws}.")
-        super().__init__(site, plate, num_data, x_event_dim)
+        count("num_moment_draws", num_moment_draws, minimum=2)
+        # Its checks are those of `conditional`, at the door.
+        event_shape = Implicit(network, noise, event_shape=event_shape).event_shape
+        super().__init__()
+        self.site, self.plate, self.num_data, self.x_event_dim = _checked(site, plate, num_data, x_event_dim)
         self.network = network
         self.noise = noise
-        self.event_shape = torch.Size(event_shape)
-        # Drawn once, as weights are: a function of x that changed from call to call could not be learnt against.
+        self.event_shape = event_shape
+        # Drawn once, like weights: a function of x that changed from call to call could not be learned.
         self.register_buffer("noise_bank", noise.sample((num_moment_draws,)))
 
+    def forward(self, x: Float[Tensor, "row *event"]) -> Float[Tensor, "*shape"]:
+        """Sample the site inside the plate, one latent for each data point.
+
+        Args:
+            x: A batch of data.
+
+        Returns:
+            Latents, `(row, *latent)`, with vectorised particles to the left.
+        """
+        return _sample(self, x)
+
     def conditional(self, x: Float[Tensor, "*batch_and_event"]) -> Implicit:
-        """Return q(z|x), its batch shape the left dimensions of `x`."""
-        return Implicit(
-            self.network,
-            self.noise,
-            event_shape=self.event_shape,
-            context=x,
-            context_event_dim=self.x_event_dim,
-        )
+        """Return q(z|x); its batch shape is the left dimensions of `x`."""
+        shape, dim = self.event_shape, self.x_event_dim
+        tensor("data", x)
+        return Implicit(self.network, self.noise, event_shape=shape, context=x, context_event_dim=dim)
 
     def moments(
         self, x: Float[Tensor, "row *event"]
@@ -141,13 +137,14 @@ class ImplicitGuide(_Guide):
         """
         with torch.no_grad():
             bank = self.noise_bank
-            many_x = x.expand(len(bank), *x.shape).flatten(0, 1)
+            many_x = batch("data", x).expand(len(bank), *x.shape).flatten(0, 1)
             many_noise = bank[:, None].expand(len(bank), len(x), *bank.shape[1:]).flatten(0, 1)
             z = self.network(many_x, many_noise).reshape(len(bank), len(x), *self.event_shape)
             return z.mean(0), z.var(0, unbiased=False)
 
 
-class GaussianGuide(_Guide):
+@final
+class GaussianGuide(PyroModule):
     """The guide of a variational autoencoder: a Gaussian with independent coordinates, from a network of data.
 
     Args:
@@ -155,8 +152,8 @@ class GaussianGuide(_Guide):
         dim: Number of latent coordinates; the latent is `(dim,)`.
         site: Name of the latent site.
         plate: Name of the plate over data.
-        num_data: Size of the plate where `x` is a batch of more data; None if `x` is all there is.
-        x_event_dim: Number of dimensions of one datum.
+        num_data: Size of the plate, if `x` is a batch of more data; None if `x` holds all data.
+        x_event_dim: Number of dimensions of one data point.
 
     References:
         Auto-Encoding Variational Bayes, D. Kingma and M. Welling, 2014, https://arxiv.org/abs/1312.6114
@@ -177,17 +174,29 @@ class GaussianGuide(_Guide):
         num_data: int | None = None,
         x_event_dim: int = 1,
     ) -> None:
-        super().__init__(site, plate, num_data, x_event_dim)
-        self.network = network
-        self.dim = dim
+        super().__init__()
+        self.site, self.plate, self.num_data, self.x_event_dim = _checked(site, plate, num_data, x_event_dim)
+        self.network = function("network", network)
+        self.dim = count("dim", dim)
+
+    def forward(self, x: Float[Tensor, "row *event"]) -> Float[Tensor, "*shape"]:
+        """Sample the site inside the plate, one latent for each data point.
+
+        Args:
+            x: A batch of data.
+
+        Returns:
+            Latents, `(row, dim)`, with vectorised particles to the left.
+        """
+        return _sample(self, x)
 
     def conditional(self, x: Float[Tensor, "*batch_and_event"]) -> TorchDistribution:
-        """Return q(z|x), its batch shape the left dimensions of `x`.
+        """Return q(z|x); its batch shape is the left dimensions of `x`.
 
         Raises:
             ValueError: if the network gives another shape than `(row, 2 * dim)`.
         """
-        left = x.shape[: x.dim() - self.x_event_dim]
+        left = left_shape(shaped("data", x, ("*batch", *["size"] * self.x_event_dim)), self.x_event_dim)
         rows = self.network(x.reshape(-1, *x.shape[len(left) :]))
         if rows.shape != (left.numel(), 2 * self.dim):
             raise ValueError(
@@ -202,3 +211,18 @@ class GaussianGuide(_Guide):
         with torch.no_grad():
             conditional = self.conditional(x)
             return conditional.mean, conditional.variance
+
+
+def _checked(site: str, plate: str, num_data: int | None, x_event_dim: int) -> tuple[str, str, int | None, int]:
+    """Return the arguments that place a guide in a Pyro program, or raise."""
+    for what, value in (("site", site), ("plate", plate)):
+        if not isinstance(value, str):
+            raise ValueError(f"Expected {what} to be a name; got {shown(value)}.")
+    num_data = None if num_data is None else count("num_data", num_data)
+    return site, plate, num_data, count("x_event_dim", x_event_dim, minimum=0)
+
+
+def _sample(guide: ImplicitGuide | GaussianGuide, x: Tensor) -> Tensor:
+    size = left_shape(batch("data", x), guide.x_event_dim).numel()
+    with pyro.plate(guide.plate, guide.num_data or size, subsample_size=size, dim=-1):
+        return pyro.sample(guide.site, guide.conditional(x))

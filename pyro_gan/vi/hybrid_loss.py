@@ -1,8 +1,10 @@
-"""What each player of a hybrid minimises: encoder, generator, discriminator, code discriminator."""
+"""The loss of each player of a hybrid: encoder, generator, discriminator and the ratio of latents."""
 
 from __future__ import annotations
 
-from typing import final
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
+from typing import cast, final
 
 import torch
 from jaxtyping import Float
@@ -11,145 +13,145 @@ from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
 from pyro_gan._networks import critic_scores
+from pyro_gan.checks import batch, instance, real, shown
+from pyro_gan.latent.probe import check_prior
 from pyro_gan.objectives.base import Objective, TwoSampleLoss
 from pyro_gan.objectives.scoring import Bernoulli
-from pyro_gan.vi.guides import Encoder
+from pyro_gan.vi.explicit import ExplicitLikelihood
+from pyro_gan.vi.guides import Encoder, check_encoder
 from pyro_gan.vi.hybrids import Hybrid
-from pyro_gan.vi.observer import Observer
-from pyro_gan.vi.players import Role
-from pyro_gan.vi.ratios import CodeRatio
+from pyro_gan.vi.ratios import LatentRatio, check_objective
 from pyro_gan.vi.synthetic import synthetic_term
 
 __all__ = ["HybridLoss", "moment_divergence"]
 
 _DEFAULT = Bernoulli()
+# Each is an attribute of `HybridLoss` and has a method `<player>_loss`.
+_PLAYERS = ("encoder", "generator", "discriminator", "latent_ratio")
 
 
 @final
+@dataclass(eq=False, repr=False)
 class HybridLoss:
-    r"""The losses of a `Hybrid` for networks at hand; `AdversarialSVI` trains them.
+    r"""The losses of a `Hybrid` for given networks; `AdversarialSVI` trains them.
 
-    All are means over the batch, in nats a datum where they have a unit. With :math:`z_q` from the encoder at the data,
-    :math:`z_p` from the prior, :math:`f` the discriminator's log ratio, :math:`T` the code's and :math:`p(x|z)` the
-    observer, the players of alpha-GAN minimise
+    Each is a mean over the batch, in nats for a data point if it has a unit. With :math:`z_q` from the encoder at the
+    data, :math:`z_p` from the prior, :math:`f` the discriminator's log ratio, :math:`T` the ratio of latents and
+    :math:`p(x|z)` the explicit likelihood, the players of alpha-GAN minimise
 
     .. math::
         \text{encoder:}\;\; & E[-\log p(x|z_q) + T(z_q)], \\
         \text{generator:}\;\; & E[-\log p(x|z_q) - f(G(z_q))] - E[f(G(z_p))], \\
         \text{discriminator:}\;\; & \text{the objective's loss of } x \text{ against } G(z_q), G(z_p) \text{ in equal
         parts}, \\
-        \text{code:}\;\; & \text{the ratio's loss of } z_q \text{ against } z_p,
+        \text{latent ratio:}\;\; & \text{the ratio's loss of } z_q \text{ against } z_p,
 
-    and the others what is left of this by their settings. (Fakes of two kinds have, together, the weight of real data:
-    with the weight of each, f would be less by log 2.) In AGE, with :math:`\Delta` the `moment_divergence`, the encoder
-    minimises :math:`E[-\log p(x|z_q)] + \Delta(z_q) - \Delta(e(G(z_p)))` and the generator
-    :math:`\Delta(e(G(z_p))) + \nu E \|z_p - e(G(z_p))\|^2`.
+    and the players of other hybrids minimise the terms that the settings leave. (Both kinds of fakes together have the
+    weight of real data: with that weight for each, f would be smaller by log 2.) In AGE, with :math:`\Delta` the
+    `moment_divergence`, the encoder minimises :math:`E[-\log p(x|z_q)] + \Delta(z_q) - \Delta(e(G(z_p)))` and the
+    generator minimises :math:`\Delta(e(G(z_p))) + \nu E \|z_p - e(G(z_p))\|^2`.
 
     Args:
         hybrid: The settings.
         generator: `z: (row, *latent) -> x: (row, *event)`.
-        prior: Law of latents, `batch_shape ()`.
-        encoder: With a code: a guide with `conditional(x)`; an explicit one where the code is "analytic".
-        observer: With an observer: the likelihood of data round a reconstruction.
-        discriminator: With a synthetic likelihood: `x -> (row,)` or `(row, 1)`.
-        code_ratio: Where the code is a ratio: `AggregatedRatio` for "ratio(z)", `ConditionalRatio` or
+        prior: Distribution of latents, `batch_shape ()`.
+        encoder: If there is a latent term: a guide with `conditional(x)`; an explicit one for latent="analytic".
+        explicit_likelihood: If the likelihood is "explicit" or "both": the likelihood of data around a reconstruction.
+        discriminator: If the likelihood is "synthetic" or "both": `x -> (row,)` or `(row, 1)`.
+        latent_ratio: If the latent term is a ratio: `AggregatedRatio` for "ratio(z)", `ConditionalRatio` or
             `AdaptiveContrast` for "ratio(x, z)".
-        objective: What the discriminator minimises; its optimum must determine the ratio.
-        reconstruction_weight: Factor of the observer in the generator's loss, VAE-GAN's gamma.
+        objective: The discriminator's loss; its optimum must determine the ratio.
+        reconstruction_weight: Factor of the explicit likelihood in the generator's loss, VAE-GAN's gamma.
         latent_weight: AGE's :math:`\nu`.
-        mmd: Where the code is "mmd": a loss of two sets of latents, the prior's first.
-        mmd_weight: Its factor; it is not in nats.
-
-    Attributes:
-        is_bound: Whether the encoder's loss bounds the mean of -log p(x) from above.
+        mmd: For latent="mmd": a loss of two sets of latents, the prior's first.
+        mmd_weight: Factor of `mmd`, which is not in nats.
 
     Raises:
-        ValueError: if the settings have no meaning together, or a network they need is missing or one they do not
-            need is there.
+        ValueError: if the settings have no meaning together, or a network is missing or superfluous.
 
     Example:
         >>> import pyro.distributions as dist
-        >>> from pyro_gan.vi import HYBRIDS, GaussianGuide, Observer
+        >>> from pyro_gan.vi import HYBRIDS, ExplicitLikelihood, GaussianGuide
         >>> loss = HybridLoss(
         ...     HYBRIDS["VAE"], generator=nn.Linear(2, 3), prior=dist.Normal(0.0, 1.0).expand([2]).to_event(1),
-        ...     encoder=GaussianGuide(nn.Linear(3, 4), dim=2), observer=Observer("normal", 1.0, reduction="sum"),
+        ...     encoder=GaussianGuide(nn.Linear(3, 4), dim=2),
+        ...     explicit_likelihood=ExplicitLikelihood("normal", 1.0, reduction="sum"),
         ... )
-        >>> sorted(loss.roles()), loss.is_bound
+        >>> sorted(loss.networks()), loss.is_bound
         (['encoder', 'generator'], True)
     """
 
-    def __init__(
-        self,
-        hybrid: Hybrid,
-        *,
-        generator: nn.Module,
-        prior: TorchDistribution,
-        encoder: nn.Module | None = None,
-        observer: Observer | None = None,
-        discriminator: nn.Module | None = None,
-        code_ratio: CodeRatio | None = None,
-        objective: Objective = _DEFAULT,
-        reconstruction_weight: float = 1.0,
-        latent_weight: float = 1.0,
-        mmd: TwoSampleLoss | None = None,
-        mmd_weight: float = 1.0,
-    ) -> None:
-        hybrid.check()
-        objective.log_ratio(torch.empty(0))  # hinge and Wasserstein leave no ratio, and raise here
-        for name, given, needed in (
-            ("encoder", encoder, hybrid.code is not None),
-            ("observer", observer, hybrid.likelihood != "synthetic"),
-            ("discriminator", discriminator, hybrid.likelihood != "observer"),
-            ("code_ratio", code_ratio, hybrid.code in ("ratio(z)", "ratio(x, z)")),
-            ("mmd", mmd, hybrid.code == "mmd"),
-        ):
-            if (given is not None) != needed:
-                raise ValueError(f"Expected {'a' if needed else 'no'} {name} with {hybrid}; got {given!r}.")
-        if prior.batch_shape:
-            raise ValueError(
-                f"Expected a prior with batch_shape (); got {tuple(prior.batch_shape)}. Use .to_event()."
-            )
-        if encoder is not None and not isinstance(encoder, Encoder):
-            raise ValueError(
-                f"Expected an encoder with conditional(x), such as GaussianGuide; got {encoder!r}."
-            )
-        if observer is not None and observer.is_density != (hybrid.space == "data"):
-            raise ValueError(
-                f"Expected an observer {'without' if hybrid.space == 'data' else 'with'} features in the space "
-                f"{hybrid.space!r}."
-            )
-        if code_ratio is not None and code_ratio.uses_data != (hybrid.code == "ratio(x, z)"):
-            raise ValueError(f"Expected a {hybrid.code}; got {type(code_ratio).__name__}.")
-        if hybrid.code == "moment":
-            _check_standard(prior)
-        self.hybrid = hybrid
-        self.is_bound = hybrid.is_bound
-        self.generator, self.prior, self.encoder, self.observer = generator, prior, encoder, observer
-        self.discriminator, self.code_ratio, self.objective = discriminator, code_ratio, objective
-        self.reconstruction_weight, self.latent_weight = reconstruction_weight, latent_weight
-        self.mmd, self.mmd_weight = mmd, mmd_weight
+    hybrid: Hybrid
+    _: KW_ONLY
+    generator: nn.Module
+    prior: TorchDistribution
+    encoder: nn.Module | None = None
+    explicit_likelihood: ExplicitLikelihood | None = None
+    discriminator: nn.Module | None = None
+    latent_ratio: LatentRatio | None = None
+    objective: Objective = _DEFAULT
+    reconstruction_weight: float = 1.0
+    latent_weight: float = 1.0
+    mmd: TwoSampleLoss | None = None
+    mmd_weight: float = 1.0
 
-    def roles(self) -> dict[str, Role]:
-        """Return the players in the order of their moves: encoder, generator, discriminator, code."""
-        roles = {}
+    def __post_init__(self) -> None:
+        hybrid, explicit, ratio = self.hybrid, self.explicit_likelihood, self.latent_ratio
+        instance("hybrid", hybrid, Hybrid, cure="Pass one such as HYBRIDS['alpha-GAN'].").check()
+        check_objective(self.objective)
+        for name, needed, kind in (
+            ("generator", True, nn.Module),
+            ("encoder", hybrid.latent is not None, nn.Module),
+            ("explicit_likelihood", hybrid.likelihood != "synthetic", ExplicitLikelihood),
+            ("discriminator", hybrid.likelihood != "explicit", nn.Module),
+            ("latent_ratio", hybrid.latent in ("ratio(z)", "ratio(x, z)"), LatentRatio),
+            ("mmd", hybrid.latent == "mmd", TwoSampleLoss),
+        ):
+            given = getattr(self, name)
+            if not isinstance(given, kind if needed else type(None)):
+                wanted = f"a {kind.__name__} as {name}" if needed else f"no {name}"
+                raise ValueError(f"Expected {wanted} with {hybrid}; got {shown(given)}.")
+        check_prior(self.prior)
         if self.encoder is not None:
-            roles["encoder"] = Role(self.encoder, self.encoder_loss)
-        roles["generator"] = Role(self.generator, self.generator_loss)
-        if self.discriminator is not None:
-            roles["discriminator"] = Role(self.discriminator, self.discriminator_loss)
-        if self.code_ratio is not None:
-            roles["code"] = Role(self.code_ratio, self.code_loss)
-        return roles
+            check_encoder(self.encoder)
+        if explicit is not None and explicit.is_density != (hybrid.space == "data"):
+            raise ValueError(
+                f"Expected an explicit likelihood {'without' if hybrid.space == 'data' else 'with'} features in the "
+                f"space {hybrid.space!r}; got the other kind."
+            )
+        if ratio is not None and ratio.uses_data != (hybrid.latent == "ratio(x, z)"):
+            raise ValueError(f"Expected a {hybrid.latent}; got {type(ratio).__name__}.")
+        prior = self.prior
+        if hybrid.latent == "moment" and not (prior.mean.eq(0).all() and prior.variance.eq(1).all()):
+            raise ValueError(
+                "Expected a prior with mean 0 and variance 1 for latent='moment', which compares with those; got mean "
+                f"{prior.mean.tolist()} and variance {prior.variance.tolist()}. Put the scale into the generator."
+            )
+        for name in ("reconstruction_weight", "latent_weight", "mmd_weight"):
+            real(name, getattr(self, name))
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether the encoder's loss bounds the mean of -log p(x) from above."""
+        return self.hybrid.is_bound
+
+    def networks(self) -> dict[str, nn.Module]:
+        """Return the players' networks in the order of their moves: encoder, generator, discriminator, latent ratio."""
+        return {name: network for name in _PLAYERS if (network := getattr(self, name)) is not None}
+
+    def losses(self) -> dict[str, Callable[[Tensor], Tensor]]:
+        """Return each player's loss, a function of a batch of data."""
+        return {name: getattr(self, f"{name}_loss") for name in self.networks()}
 
     def encoder_loss(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, ""]:
-        """Return what the encoder minimises: reconstruction and code.
+        """Return what the encoder minimises: reconstruction and latent term.
 
         Args:
             x: Data.
         """
         conditional = self._conditional(x)
         z = conditional.rsample()
-        return self._reconstruction(self.generator(z), x) + self._code(conditional, z, x)
+        return self._reconstruction(self.generator(z), x) + self._latent_term(conditional, z, x)
 
     def generator_loss(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, ""]:
         """Return what the generator minimises: reconstruction, and the discriminator's judgement.
@@ -157,19 +159,19 @@ class HybridLoss:
         Args:
             x: Data.
         """
-        if self.hybrid.code == "moment":
-            z = self._prior_draws(len(x))
-            code = self._conditional(self.generator(z)).rsample()
-            distance = (z - code).square().flatten(1).sum(-1).mean()
-            return moment_divergence(code) + self.latent_weight * distance
-        loss = x.new_zeros(())
-        if self.observer is not None:
-            reconstructed = self.generator(self._codes(x))
+        if self.hybrid.latent == "moment":
+            z = self._prior_draws(x)
+            encoded = self._conditional(self.generator(z)).rsample()
+            distance = (z - encoded).square().flatten(1).sum(-1).mean()
+            return moment_divergence(encoded) + self.latent_weight * distance
+        loss = batch("x", x).new_zeros(())
+        if self.explicit_likelihood is not None:
+            reconstructed = self.generator(self._encoded(x))
             loss = loss + self.reconstruction_weight * self._reconstruction(reconstructed, x)
             if self.discriminator is not None:
                 loss = loss - self._judged(reconstructed)
         if self.discriminator is not None:
-            loss = loss - self._judged(self.generator(self._prior_draws(len(x))))
+            loss = loss - self._judged(self.generator(self._prior_draws(x)))
         return loss
 
     def discriminator_loss(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, ""]:
@@ -178,27 +180,25 @@ class HybridLoss:
         Args:
             x: Data.
         """
-        assert self.discriminator is not None
         with torch.no_grad():
-            fakes = [self.generator(self._prior_draws(len(x)))]
+            fakes = [self.generator(self._prior_draws(x))]
             if self.encoder is not None:
-                fakes.append(self.generator(self._codes(x)))
-        # One pass a kind: a layer with batch statistics must not mix them.
-        scores = [critic_scores(self.discriminator, fake) for fake in fakes]
-        return self.objective.critic_loss(critic_scores(self.discriminator, x), torch.cat(scores))
+                fakes.append(self.generator(self._encoded(x)))
+        # One pass for each kind, since a layer with batch statistics must not mix them.
+        generated = torch.cat([self._scores(fake) for fake in fakes])
+        return self.objective.critic_loss(self._scores(x), generated)
 
-    def code_loss(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, ""]:
-        """Return what the code ratio minimises: the encoder's latents against the prior's.
+    def latent_ratio_loss(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, ""]:
+        """Return what the ratio of latents minimises: the encoder's latents against the prior's.
 
         Args:
             x: Data.
         """
-        assert self.code_ratio is not None
-        return self.code_ratio.loss(self._codes(x), self._prior_draws(len(x)), x)
+        assert self.latent_ratio is not None
+        return self.latent_ratio.loss(self._encoded(x), self._prior_draws(x), x)
 
     def _conditional(self, x: Tensor) -> TorchDistribution:
-        assert isinstance(self.encoder, Encoder)
-        conditional = self.encoder.conditional(x)
+        conditional = cast(Encoder, self.encoder).conditional(batch("x", x))
         if conditional.event_shape != self.prior.event_shape:
             raise ValueError(
                 f"Expected an encoder with the prior's latents, of shape {tuple(self.prior.event_shape)}; got "
@@ -206,43 +206,45 @@ class HybridLoss:
             )
         return conditional
 
-    def _codes(self, x: Tensor) -> Tensor:
+    def _encoded(self, x: Tensor) -> Tensor:
         with torch.no_grad():
             return self._conditional(x).rsample()
 
-    def _prior_draws(self, rows: int) -> Tensor:
+    def _prior_draws(self, x: Tensor) -> Tensor:
+        """Return a latent from the prior for each row of a batch."""
         with torch.no_grad():
-            return self.prior.sample((rows,))
+            return self.prior.sample((len(batch("x", x)),))
 
     def _reconstruction(self, generated: Tensor, x: Tensor) -> Tensor:
-        assert self.observer is not None
+        assert self.explicit_likelihood is not None
         if generated.shape != x.shape:
-            raise ValueError(
-                f"Expected generated data of the data's shape, {tuple(x.shape)}; got {tuple(generated.shape)}."
-            )
-        return -self.observer.log_prob(generated, x).mean()
+            shapes = f"{tuple(x.shape)}; got {tuple(generated.shape)}"
+            raise ValueError(f"Expected generated data of the data's shape {shapes}. Correct the generator.")
+        return -self.explicit_likelihood.log_prob(generated, x).mean()
+
+    def _scores(self, x: Tensor) -> Tensor:
+        assert self.discriminator is not None
+        return critic_scores(self.discriminator, x)
 
     def _judged(self, generated: Tensor) -> Tensor:
-        assert self.discriminator is not None
-        log_ratio = self.objective.log_ratio(critic_scores(self.discriminator, generated))
-        return synthetic_term(log_ratio, self.hybrid.form).mean()
+        return synthetic_term(self.objective.log_ratio(self._scores(generated)), self.hybrid.form).mean()
 
-    def _code(self, conditional: TorchDistribution, z: Tensor, x: Tensor) -> Tensor:
-        if self.code_ratio is not None:
-            return self.code_ratio(z, x).mean()
+    def _latent_term(self, conditional: TorchDistribution, z: Tensor, x: Tensor) -> Tensor:
+        if self.latent_ratio is not None:
+            return self.latent_ratio(z, x).mean()
         if self.mmd is not None:
-            return self.mmd_weight * self.mmd(self._prior_draws(len(x)), z)
-        if self.hybrid.code == "moment":
+            return self.mmd_weight * self.mmd(self._prior_draws(x), z)
+        if self.hybrid.latent == "moment":
             with torch.no_grad():
-                generated = self.generator(self._prior_draws(len(x)))
+                generated = self.generator(self._prior_draws(x))
             return moment_divergence(z) - moment_divergence(self._conditional(generated).rsample())
         try:
             return kl_divergence(conditional, self.prior.expand(conditional.batch_shape)).mean()
         except NotImplementedError as error:
             raise ValueError(
-                f"Expected an encoder whose KL divergence from the prior is known, such as GaussianGuide with a Normal "
-                f"prior, for the code 'analytic'; got {conditional} and {self.prior}. An implicit encoder needs "
-                "'ratio(x, z)', 'ratio(z)' or 'mmd'."
+                f"Expected an encoder with a known KL divergence from the prior for latent='analytic', such as "
+                f"GaussianGuide with a Normal prior; got {conditional} and {self.prior}. For an implicit encoder say "
+                "latent='ratio(x, z)', 'ratio(z)' or 'mmd'."
             ) from error
 
 
@@ -251,10 +253,10 @@ def moment_divergence(z: Float[Tensor, "batch *latent"]) -> Float[Tensor, ""]:
 
     .. math:: \Delta(z) = \sum_j \tfrac12 \big(m_j^2 + v_j - \log v_j - 1\big)
 
-    Published code for AGE has the squared variance for :math:`v_j`, no half before the logarithm, and the mean over j.
+    Published code for AGE squares the variance, drops the half before the logarithm, and takes the mean over j.
 
     Args:
-        z: Latents; variances are those of the batch itself, divided by its size.
+        z: Latents, `(batch, *latent)`; the variance of a batch divides by its size.
 
     Returns:
         Nats, `()`.
@@ -267,15 +269,6 @@ def moment_divergence(z: Float[Tensor, "batch *latent"]) -> Float[Tensor, ""]:
         >>> moment_divergence(torch.tensor([[1.0], [-1.0]]))
         tensor(0.)
     """
-    rows = z.flatten(1)
+    rows = batch("z", z).reshape(len(z), -1)
     mean, variance = rows.mean(0), rows.var(0, unbiased=False)
     return 0.5 * (mean.square() + variance - variance.log() - 1).sum()
-
-
-def _check_standard(prior: TorchDistribution) -> None:
-    mean, variance = prior.mean, prior.variance
-    if not (torch.equal(mean, torch.zeros_like(mean)) and torch.equal(variance, torch.ones_like(variance))):
-        raise ValueError(
-            "Expected a prior with mean 0 and variance 1 for the code 'moment', which compares with those. Put another "
-            "scale into the generator, or use 'mmd'."
-        )

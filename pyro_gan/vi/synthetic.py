@@ -1,8 +1,9 @@
-"""A likelihood made of a discriminator, for models whose data have no density; alone or beside an observer."""
+"""A likelihood made of a discriminator, for models whose data have no density; alone or beside an explicit one."""
 
 from __future__ import annotations
 
-from typing import Literal, final
+from functools import partial
+from typing import Literal, final, get_args
 
 import pyro
 from jaxtyping import Float
@@ -10,40 +11,42 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
 from pyro_gan._networks import critic_scores
-from pyro_gan._typing import Critic
-from pyro_gan.vi._frozen_call import call_frozen
-from pyro_gan.vi.observer import Observer
+from pyro_gan._typing import Critic, left_shape
+from pyro_gan.checks import choice, count, function, instance, shaped
+from pyro_gan.vi._detached_call import call_detached
+from pyro_gan.vi.explicit import ExplicitLikelihood
 
-__all__ = ["SyntheticLikelihood", "synthetic_term"]
+__all__ = ["FORMS", "Form", "SyntheticLikelihood", "synthetic_term"]
 
 Form = Literal["logit", "nonsaturating", "saturating"]
+FORMS: tuple[str, ...] = get_args(Form)
 
 
 @final
 class SyntheticLikelihood:
     r"""The log ratio of data to generated data, :math:`f(G(z))`, as a term of a Pyro model.
 
-    Called in a model it adds `pyro.factor(name + "_synthetic", ...)` and, with an observer, an observed site `name`.
-    Inside a plate that subsamples, both are scaled by N / B, as every site there is.
+    A call inside a model adds `pyro.factor(name + "_synthetic", ...)` and, with an explicit likelihood, an observed
+    site `name`. Inside a plate that subsamples, both are scaled by N / B, like every other site.
 
-    It is a heuristic. Theory wants :math:`\log p(x|z) - \log p_{data}(x)` at the data; this is
-    :math:`\log p_{data} - \log p_G` of the marginals, at generated data: it pulls the generator towards the data as a
-    reverse KL divergence does, and no bound on :math:`\log p(x)` survives. The factor of a guide's latents is also
-    differentiable in the guide, which alpha-GAN's encoder leaves out (`HybridLoss` does).
+    It is a heuristic. The theory asks for :math:`\log p(x|z) - \log p_{data}(x)` at the data; this is
+    :math:`\log p_{data} - \log p_G` of the marginals, at generated data. It pulls the generator towards the data as a
+    reverse KL divergence does, and gives no bound on :math:`\log p(x)`. The factor is also differentiable in the guide
+    through its latents; alpha-GAN's encoder leaves this gradient out (`HybridLoss` does too).
 
     Args:
-        log_ratio: `x: (row, *event) -> (row,)`, log data density less log generated density:
+        log_ratio: `x: (row, *event) -> (row,)`, log data density minus log generated density:
             `LogRatio(discriminator, Bernoulli())`. No gradient reaches a module's parameters.
-        observer: A likelihood beside it; None for the ratio alone.
-        form: "logit" adds f; "nonsaturating" log D, and "saturating" -log(1 - D), with D = sigmoid(f).
-        event_dim: Number of dimensions of one datum.
+        explicit_likelihood: A likelihood beside it; None for the ratio alone.
+        form: "logit" adds f; "nonsaturating" adds log D, and "saturating" -log(1 - D), with D = sigmoid(f).
+        event_dim: Number of dimensions of one data point.
 
     Attributes:
         is_bound: False.
 
     Raises:
-        ValueError: for another form, or an observer of another `event_dim`; when called, if data come without an
-            observer or an observer without data.
+        ValueError: for another form, or an explicit likelihood of another `event_dim`; in a call, if there are data
+            and no explicit likelihood, or an explicit likelihood and no data.
 
     References:
         Variational Approaches to Auto-Encoding Generative Adversarial Networks, M. Rosca et al., 2017,
@@ -54,8 +57,8 @@ class SyntheticLikelihood:
         >>> from pyro_gan import LogRatio
         >>> from pyro_gan.objectives import Bernoulli
         >>> critic, generator = torch.nn.Linear(3, 1), torch.nn.Linear(2, 3)
-        >>> observer = Observer("laplace", 1.0, reduction="sum")
-        >>> likelihood = SyntheticLikelihood(LogRatio(critic, Bernoulli()), observer=observer)
+        >>> explicit = ExplicitLikelihood("laplace", 1.0, reduction="sum")
+        >>> likelihood = SyntheticLikelihood(LogRatio(critic, Bernoulli()), explicit_likelihood=explicit)
         >>> def model(x):
         ...     with pyro.plate("data", len(x)):
         ...         z = pyro.sample("z", dist.Normal(0.0, 1.0).expand([2]).to_event(1))
@@ -68,15 +71,22 @@ class SyntheticLikelihood:
     is_bound = False
 
     def __init__(
-        self, log_ratio: Critic, *, observer: Observer | None = None, form: Form = "logit", event_dim: int = 1
+        self,
+        log_ratio: Critic,
+        *,
+        explicit_likelihood: ExplicitLikelihood | None = None,
+        form: Form = "logit",
+        event_dim: int = 1,
     ) -> None:
-        check_form(form)
-        if observer is not None and observer.event_dim != event_dim:
-            raise ValueError(f"Expected an observer with {event_dim=}; got one with {observer.event_dim}.")
-        self.log_ratio = log_ratio
-        self.observer = observer
-        self.form = form
-        self.event_dim = event_dim
+        self.log_ratio = function("log_ratio", log_ratio)
+        self.form = choice("form", form, FORMS)
+        self.event_dim = count("event_dim", event_dim, minimum=0)
+        self.explicit_likelihood = explicit_likelihood
+        if explicit_likelihood is not None:
+            instance("explicit_likelihood", explicit_likelihood, ExplicitLikelihood)
+            if explicit_likelihood.event_dim != event_dim:
+                theirs = explicit_likelihood.event_dim
+                raise ValueError(f"Expected an explicit likelihood with {event_dim=}; got {theirs}. Make them equal.")
 
     def __call__(
         self,
@@ -84,44 +94,46 @@ class SyntheticLikelihood:
         generated: Float[Tensor, "*batch_and_event"],
         obs: Float[Tensor, "*batch_and_event"] | None = None,
     ) -> Float[Tensor, "*batch_and_event"]:
-        """Add the likelihood to the Pyro model that this is called in.
+        """Add the likelihood to the Pyro model that calls this.
 
         Args:
             name: Of the observed site; the factor is `<name>_synthetic`.
             generated: Generated data, `(*batch, *event)`, with the plates' dimensions as batch.
-            obs: Data, for the observer.
+            obs: Data, for the explicit likelihood.
 
         Returns:
             The generated data.
         """
-        if (obs is None) != (self.observer is None):
+        explicit = self.explicit_likelihood
+        if (obs is None) != (explicit is None):
             raise ValueError(
-                f"Expected {'obs=x with an observer' if self.observer else 'no obs without an observer'}: the "
-                "discriminator judges generated data, and an observer compares them with data."
+                f"Expected {'obs=x with' if explicit else 'no obs without'} an explicit likelihood: the discriminator "
+                "judges generated data, and an explicit likelihood compares them with data."
             )
         pyro.factor(f"{name}_synthetic", self.log_weight(generated))
-        if self.observer is not None and obs is not None:
-            self.observer.check_events(generated, obs)
-            pyro.sample(name, self.observer.distribution(generated), obs=self.observer.observed(obs))
+        if explicit is not None and obs is not None:
+            explicit.check_events(generated, obs)
+            pyro.sample(name, explicit.distribution(generated), obs=explicit.observed(obs))
         return generated
 
     def log_weight(self, generated: Float[Tensor, "*batch_and_event"]) -> Float[Tensor, "*batch"]:
-        """Return the discriminator's term for generated data, `(*batch,)`, without a gradient for its parameters."""
-        left = generated.shape[: generated.dim() - self.event_dim]
-        rows = generated.reshape(-1, *generated.shape[len(left) :])
+        """Return the discriminator's term for generated data, `(*batch,)`, without a gradient for its parameters.
 
-        def frozen(x: Tensor, /, **context: Tensor) -> Tensor:
-            return call_frozen(self.log_ratio, x)
-
-        scores = critic_scores(frozen, rows)
+        Args:
+            generated: Generated data, `(*batch, *event)`.
+        """
+        generated = shaped("generated data", generated, ("*batch", *["size"] * self.event_dim))
+        left = left_shape(generated, self.event_dim)
+        rows = generated.reshape(left.numel(), *generated.shape[len(left) :])
+        scores = critic_scores(partial(call_detached, self.log_ratio), rows)
         return synthetic_term(scores, self.form).reshape(left)
 
 
-def synthetic_term(log_ratio: Float[Tensor, "*batch"], form: Form) -> Float[Tensor, "*batch"]:
-    """Return what a generator maximises of log ratios: f, log D or -log(1 - D).
+def synthetic_term(log_ratio: Float[Tensor, "*batch"], form: str) -> Float[Tensor, "*batch"]:
+    """Return what a generator maximises, given log ratios: f, log D or -log(1 - D).
 
     Args:
-        log_ratio: f, log data density less log generated density.
+        log_ratio: f, log data density minus log generated density.
         form: "logit", "nonsaturating" or "saturating".
 
     Returns:
@@ -130,9 +142,3 @@ def synthetic_term(log_ratio: Float[Tensor, "*batch"], form: Form) -> Float[Tens
     if form == "logit":
         return log_ratio
     return logsigmoid(log_ratio) if form == "nonsaturating" else softplus(log_ratio)
-
-
-def check_form(form: str) -> None:
-    """Raise unless a form of the generator's term is one."""
-    if form not in ("logit", "nonsaturating", "saturating"):
-        raise ValueError(f"Expected the form 'logit', 'nonsaturating' or 'saturating'; got {form!r}.")

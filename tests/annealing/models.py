@@ -1,4 +1,4 @@
-"""Models whose normaliser is known, a kernel that stays, and targets that differ from row to row."""
+"""Models whose normaliser is known, a kernel that does not move, and targets that differ from row to row."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from pyro_gan import LatentPosterior
-from pyro_gan.mcmc import MetropolisHastings
-from pyro_gan.mcmc.metropolis import State
-from pyro_gan.targets import Target
+from pyro_gan.mcmc import MetropolisHastings, State
+from pyro_gan.targets import Target, WeightedTarget
 from tests.exact_targets import ExactTarget, affine_toy
 
 __all__ = ["GaussianRows", "Table", "affine", "model_of", "stays"]
@@ -28,7 +27,7 @@ def affine(dim: int = 2) -> LatentPosterior:
 
 
 class Table:
-    """A model whose prior draws are always 0, 1, 2, ... and whose log weights stand in a table."""
+    """A model whose prior draws are 0, 1, 2, ... and whose log weights are given in a table."""
 
     chunk_size = None
 
@@ -62,18 +61,14 @@ def stays(target: Target) -> MetropolisHastings:
     return MetropolisHastings(target, proposal=_Stay())
 
 
-class GaussianRows(Target):
-    """The posteriors of z ~ N(0, 1) given y_i ~ N(z, s_i^2), as many rows for each datum, one after the other."""
+class GaussianRows(WeightedTarget):
+    """The posteriors of z ~ N(0, 1) given y_i ~ N(z, s_i^2), with adjacent rows for each data point."""
 
     def __init__(self, y: Tensor, sd: Tensor, num_particles: int) -> None:
         super().__init__({"z": torch.zeros(1, dtype=torch.float64)}, {})
         self.y, self.sd = (values.repeat_interleave(num_particles) for values in (y, sd))
         variance = 1 + sd.square()
         self.log_z = -0.5 * (y.square() / variance + variance.log() + math.log(2 * math.pi))
-
-    @property
-    def has_split(self) -> bool:
-        return True
 
     def log_prior(self, z: Tensor) -> Tensor:
         return -0.5 * (z[:, 0].square() + math.log(2 * math.pi))
@@ -95,6 +90,3 @@ class GaussianRows(Target):
 
     def sample_prior(self, num_draws: int) -> Tensor:
         return torch.randn(num_draws, 1, dtype=torch.float64)
-
-    def tempered(self, beta: float | Tensor) -> Target:
-        raise NotImplementedError

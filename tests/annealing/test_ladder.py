@@ -1,4 +1,4 @@
-"""Ladders rise from 0 to 1, the next rung keeps what it is asked to keep, and a mean of weights has its error."""
+"""Ladders rise from 0 to 1, the next rung keeps the effective size, and a mean weight has its standard error."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_sigmoid_ladder_is_its_formula() -> None:
     [
         (lambda: linear(0), "num_rungs of at least 1; got 0"),
         (lambda: sigmoid(5, sharpness=0.0), "positive, finite sharpness; got 0.0"),
-        (lambda: geometric(5, first=1.0), r"first inside \(0, 1\); got 1.0"),
+        (lambda: geometric(5, first=1.0), r"first in \(0, 1\); got 1.0"),
         (lambda: AIS(affine(), (0.0, 0.5)), r"rises from 0 .* to 1 .*; got \(0.0, 0.5\)"),
         (lambda: AIS(affine(), (1.0,)), "rises from 0"),
         (lambda: AIS(affine(), (0.0, 0.5, 0.5, 1.0)), "rises from 0"),
@@ -63,7 +63,7 @@ def test_the_next_rung_keeps_the_effective_size(min_ess: float) -> None:
 def test_a_flat_weight_goes_to_1_at_once_and_dead_particles_do_not_stop_the_ladder() -> None:
     flat = torch.zeros(100)
     assert next_beta(flat, flat, beta=0.3, min_ess=99.0) == 1.0
-    # Fewer are alive than are asked for: nearly all of those are kept.
+    # There are fewer particles above zero than `min_ess`: nearly all of them are kept.
     log_weight = torch.full((1000,), -math.inf, dtype=torch.float64)
     log_weight[:100] = 5 * torch.randn(100, dtype=torch.float64)
     beta = next_beta(log_weight, torch.zeros(1000), beta=0.0, min_ess=500.0)
@@ -88,17 +88,17 @@ def test_error_and_bias_are_those_of_repeats() -> None:
     error = estimate.value - 0.5
     assert float(estimate.standard_error.mean()) == pytest.approx(float(error.std()), rel=0.07)
     se = error.std() / math.sqrt(num_repeats)
-    # The bias is known to first order only; without it the log is far off.
+    # The bias is known to first order only; without it the error would be large.
     assert (error - estimate.bias).mean().abs() < 0.25 * error.mean().abs()
     with pytest.raises(AssertionError, match="standard errors"):
         assert_close_in_se(error.mean(), 0.0, se, "a log without its bias")
 
 
-def test_what_is_no_weight_counts_as_zero() -> None:
+def test_nan_and_infinity_count_as_zero() -> None:
     log_weights = torch.tensor([[0.0, math.nan, math.inf, -math.inf], [-math.inf] * 4])
     estimate = log_normaliser(log_weights)
     assert float(estimate.value[0]) == pytest.approx(-math.log(4))
     assert estimate.num_zero.tolist() == [3, 4] and estimate.ess.tolist() == [1, 0]
     assert float(estimate.value[1]) == -math.inf and estimate.standard_error[1].isnan()
-    with pytest.raises(ValueError, match=r"a particle or more; got \(3, 0\)"):
+    with pytest.raises(ValueError, match=r"at least one draw; got .*\(3, 0\)"):
         log_normaliser(torch.zeros(3, 0))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import pyro
 import pyro.distributions as dist
@@ -13,10 +12,11 @@ from torch import Tensor
 
 from pyro_gan import LatentPosterior, toys
 from pyro_gan.annealing import AIS, SMC, Schedule, linear, smc
-from pyro_gan.mcmc import MALA, PCN, BatchHMC, BatchKernel, RandomWalk
-from pyro_gan.targets import Target, make_target
+from pyro_gan.mcmc import MALA
+from pyro_gan.targets import make_target
 from tests.annealing.models import GaussianRows, Table, affine, model_of, stays
 from tests.exact_targets import TARGETS, affine_toy, uniform_latents
+from tests.mcmc.members import EXACT
 from tests.statistics import (
     assert_chain_mean,
     assert_chain_sd,
@@ -24,23 +24,17 @@ from tests.statistics import (
     assert_follows,
 )
 
-KERNELS: dict[str, Callable[[Target], BatchKernel]] = {
-    "MALA": MALA,
-    "BatchHMC": lambda target: BatchHMC(target, num_steps=3),
-    "PCN": PCN,
-    "RandomWalk": RandomWalk,
-}
 NUM_RUNS = 150
 
 
 def sharp() -> LatentPosterior:
-    """Return a model with Z = 1 that 64 particles need two rungs or more for, and 256 prior draws too."""
+    """Return a model with Z = 1 that needs at least two rungs with 64 particles, also from 256 prior draws."""
     toy = toys.affine_gaussian(5 * torch.eye(2, dtype=torch.float64), torch.ones(2, dtype=torch.float64))
     return LatentPosterior(toy.generator, toy.log_ratio, toy.prior)
 
 
 def runs(sampler: SMC, num_runs: int = NUM_RUNS) -> tuple[Tensor, Tensor]:
-    """Return log Z of so many runs, and the error that each reports."""
+    """Return log Z of several runs, and the standard error that each one reports."""
     reports = [sampler().report for _ in range(num_runs)]
     log_z = torch.tensor([report.log_normaliser for report in reports], dtype=torch.float64)
     return log_z, torch.tensor([report.log_normaliser_se for report in reports], dtype=torch.float64)
@@ -56,12 +50,12 @@ def assert_unbiased(log_z: Tensor, what: str) -> None:
 
 @pytest.mark.parametrize(("kernel", "num_draws"), [("MALA", 64), ("PCN", 256)])
 def test_with_a_schedule_the_normaliser_is_unbiased(kernel: str, num_draws: int) -> None:
-    model, make = sharp(), KERNELS[kernel]
+    model, make = sharp(), EXACT[kernel]
     schedule = SMC(model, 64, kernel=make, num_moves=2, num_draws=num_draws)().report.schedule
     assert len(schedule.betas) >= 3
     log_z, se = runs(SMC(model, 64, kernel=make, num_draws=num_draws, schedule=schedule))
     assert_unbiased(log_z, f"{kernel}, {num_draws} draws")
-    # The families' error is that of repeats.
+    # The standard error by families is that of repeated runs.
     assert 0.7 < float(se.square().mean().sqrt() / log_z.std()) < 1.5
 
 
@@ -71,7 +65,7 @@ def test_a_schedule_may_go_many_rungs_without_resampling() -> None:
     report = result().report
     assert report.resampled[-1] and not all(report.resampled)
     assert [fraction < 0.5 for fraction in report.ess_fraction[:-1]] == list(report.resampled[:-1])
-    assert_unbiased(runs(result)[0], "resampled now and then")
+    assert_unbiased(runs(result)[0], "resampled on some rungs")
 
 
 @pytest.mark.parametrize("flaw", ["weights reset without resampling", "resampled without resetting weights"])
@@ -111,12 +105,19 @@ def test_an_exact_ratio_has_the_normaliser_0(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kernel", "target"), [("MALA", "gaussian 2"), ("PCN", "affine posterior"), ("BatchHMC", "banana")]
+    ("kernel", "target"),
+    [
+        ("MALA", "gaussian 2"),
+        ("PCN", "affine posterior"),
+        ("BatchHMC", "banana"),
+        ("ISIR", "affine posterior"),
+        ("LocalGlobal, MALA and ISIR", "gaussian 2"),
+    ],
 )
 def test_outputs_have_the_targets_moments(kernel: str, target: str) -> None:
     law = TARGETS[target]()
-    sampler = SMC(model_of(law), 1000, kernel=KERNELS[kernel], num_moves=5, num_draws=2000)
-    # Runs are independent; the particles of one are not.
+    sampler = SMC(model_of(law), 1000, kernel=EXACT[kernel], num_moves=5, num_draws=2000)
+    # Runs are independent; the particles of a run are not.
     z = torch.stack([sampler().samples["z"] for _ in range(20)])
     assert_chain_mean(z, law.mean, f"{kernel} on {target}")
     assert_chain_sd(z, law.sd, law.mean, f"{kernel} on {target}", max_relative_se=0.05)
@@ -132,7 +133,7 @@ def test_log_ratios_are_those_of_the_outputs() -> None:
 def test_bounded_latents_follow_their_law() -> None:
     gan = uniform_latents()
     model = LatentPosterior(gan.generator, gan.log_ratio, gan.prior)
-    # Enough moves that what descends from one draw has forgotten it.
+    # Enough moves that the descendants of a draw have forgotten it.
     z = SMC(model, 2000, num_moves=60)().samples["z"]
     assert (z.abs() <= 1).all()
     assert_follows(z, gan.law.cdf, "bounded latents")
@@ -156,13 +157,13 @@ def test_families_by_hand() -> None:
     log9 = math.log(9)
     model = Table([log9, 0.0, -math.inf, math.nan])
     report = SMC(model, 4, num_draws=4, kernel=stays, schedule=Schedule((0.0, 0.5, 1.0), None, 1))().report
-    # At half the power weights are 3, 1, 0, 0: three copies of the first draw and one of the second.
+    # At power 1/2 the weights are 3, 1, 0, 0: three copies of the first draw and one of the second.
     assert report.resampled == (True, True) and report.num_zero == 2
     assert report.ess_fraction == pytest.approx((1.6 / 4, 100 / 28 / 4))
-    # Then 3, 3, 3 and 1: a mean of 1 times a mean of 2.5; the first family has nine tenths of the weight.
+    # Then they are 3, 3, 3, 1: a mean of 1 times a mean of 2.5; the first family has nine tenths of the weight.
     assert report.log_normaliser == pytest.approx(math.log(2.5))
     assert report.log_normaliser_se == pytest.approx(math.sqrt(0.81 + 0.01 - 0.25))
-    # Shares of 1.2 copies each and 0.4.
+    # The next copies are 3.6 of the first family and 0.4 of the second, rounded up or down.
     assert report.ancestors == report.distinct and report.ancestors in (1, 2)
     expected = {1: 1.0, 2: 1 / (9 / 16 + 1 / 16)}
     assert report.effective_families == pytest.approx(expected[report.ancestors])
@@ -198,7 +199,7 @@ def test_half_of_the_prior_without_a_weight(outside: float, kernel: str) -> None
         return torch.where(x[:, 0] > 0, math.log(2) + 0 * x[:, 0], outside)
 
     model = LatentPosterior(torch.nn.Identity(), log_ratio, prior)
-    result = SMC(model, 1000, num_draws=1000, kernel=KERNELS[kernel], num_moves=20)()
+    result = SMC(model, 1000, num_draws=1000, kernel=EXACT[kernel], num_moves=20)()
     assert (result.samples["z"] > 0).all() and result.log_ratio.isfinite().all()
     assert 350 < result.report.num_zero < 650
     if outside != outside:
@@ -232,11 +233,14 @@ def test_the_evidence_of_any_pyro_model() -> None:
     ("arguments", "message"),
     [
         ({"num_particles": 1}, "num_particles of at least 2; got 1"),
-        ({"ess_threshold": 0.0}, r"ess_threshold inside \(0, 1\); got 0.0"),
-        ({"ess_threshold": 1.0}, r"ess_threshold inside \(0, 1\); got 1.0"),
-        ({"ess_threshold": math.nan}, r"ess_threshold inside \(0, 1\); got nan"),
+        ({"ess_threshold": 0.0}, r"ess_threshold in \(0, 1\); got 0.0"),
+        ({"ess_threshold": 1.0}, r"ess_threshold in \(0, 1\); got 1.0"),
+        ({"ess_threshold": math.nan}, r"ess_threshold in \(0, 1\); got nan"),
         ({"num_moves": 0}, "num_moves of at least 1; got 0"),
-        ({"num_draws": 10}, "num_draws of at least num_particles=1000; got 10"),
+        (
+            {"num_draws": 10},
+            "num_draws of at least 1000; got 10. There must be a draw for each of num_particles",
+        ),
         ({"schedule": Schedule((0.0, 0.5), None, 1)}, "rises from 0"),
         ({"kernel": MALA(affine())}, r"lambda target: MALA\(target, \.\.\.\), not MALA\(model\)"),
         ({"kernel": "MALA"}, "got 'MALA'. Pass MALA, or lambda"),
@@ -248,21 +252,19 @@ def test_bad_input_raises(arguments: dict, message: str) -> None:
 
 
 def test_a_target_without_a_split_raises() -> None:
-    bare = make_target(
-        None, lambda p: p["z"].square().sum(-1), prototype={"z": torch.zeros(2)}, batched=True, context={}
-    )
-    with pytest.raises(ValueError, match="does not say what is prior .* Pass a model"):
+    bare = make_target(None, lambda p: p["z"].square().sum(-1), prototype={"z": torch.zeros(2)})
+    with pytest.raises(ValueError, match="does not say which part of it is the prior: pass a model"):
         SMC(bare)()
 
 
 def test_no_weight_at_all_raises() -> None:
-    with pytest.raises(ValueError, match="all 4 have none, 4 of 4 prior draws from the start"):
+    with pytest.raises(ValueError, match="all 4 weights are zero, and so were those of 4 of 4 prior draws"):
         SMC(Table([-math.inf] * 4), 4, num_draws=4, kernel=stays)()
 
 
 def test_a_ladder_that_does_not_arrive_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(smc, "MAX_RUNGS", 1)
-    with pytest.raises(ValueError, match=r"1 rungs have only come to a power of 0\.\d+ of the weight"):
+    with pytest.raises(ValueError, match=r"1 rungs have only reached a power of 0\.\d+ of the weight"):
         SMC(sharp(), 100, num_draws=100)()
 
 

@@ -1,4 +1,4 @@
-"""The same chains on the same networks in BlackJAX: time for an effective draw. Needs `pip install blackjax`."""
+"""Time for an effective draw, compared with the same chains on the same networks in BlackJAX (pip install blackjax)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.benchmarks.conftest import Figure
 from tests.benchmarks.paired import Ratio, paired, ratio_of, timed
 from tests.benchmarks.pairs import bare_gradient, mlp_pair, tiny_pair
 
-# Before JAX is imported, which reads it once: one thread, as torch has.
+# One thread, as torch has. JAX reads this variable once, when it is imported.
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
 blackjax = pytest.importorskip("blackjax")
 jax = pytest.importorskip("jax")
@@ -36,13 +36,9 @@ pytestmark = pytest.mark.parametrize("name", PAIRS)
 
 
 def log_density(gan: LatentPosterior) -> Callable[[Any], Any]:
-    """The density of one latent in JAX, up to a constant, with the weights copied."""
+    """Return the log density of one latent in JAX, up to a constant, with copied weights."""
     layers = [
-        [
-            (array(layer.weight.T), array(layer.bias))
-            for layer in network.modules()
-            if isinstance(layer, nn.Linear)
-        ]
+        [(array(layer.weight.T), array(layer.bias)) for layer in network.modules() if isinstance(layer, nn.Linear)]
         for network in (gan.generator, gan.log_ratio)
     ]
 
@@ -62,14 +58,14 @@ def array(values: Tensor) -> Any:
 
 
 def effective(gan: LatentPosterior, draws: Tensor) -> float:
-    """Effective draws: the least over the latents and the log ratio, from `(chain, draw, dim)`."""
+    """Return the effective draws, the least over the latents and the log ratio, from `(chain, draw, dim)`."""
     with torch.no_grad():
         log_ratio = gan.log_weight({"z": draws})
     return min(float(effective_sample_size(x.double()).min()) for x in (draws, log_ratio))
 
 
 def test_gradient(figure: Figure, name: str) -> None:
-    """No sampler at all: value and gradient of the potential, in torch over the same in JAX."""
+    """Without a sampler: value and gradient of the potential, torch over JAX."""
     gan = PAIRS[name]()
     gradient = jax.jit(jax.vmap(jax.value_and_grad(log_density(gan))))
     z = jnp.asarray(torch.randn(NUM_CHAINS, *gan.prior.event_shape).numpy())
@@ -77,13 +73,13 @@ def test_gradient(figure: Figure, name: str) -> None:
 
 
 def test_mala(figure: Figure, name: str) -> None:
-    """All draws kept, from one start on, at one step size."""
+    """All draws are kept; both have the same starting points and step size."""
     gan, num_steps = PAIRS[name](), STEPS[name]
     tuned = VectorizedMCMC(MALA(gan), 1, 150, num_chains=100, keep="last", disable_progbar=True)
     tuned.run()
     step_size = float(tuned.kernel.step_size)
     start = tuned.get_samples()["z"].repeat(NUM_CHAINS // 100, 1)
-    # Its step size is the gradient's factor, which is half of ours.
+    # The step size of BlackJAX multiplies the gradient; it is half of ours.
     kernel = blackjax.mala(log_density(gan), 0.5 * step_size)
 
     @jax.jit
@@ -109,7 +105,7 @@ def test_mala(figure: Figure, name: str) -> None:
 
 
 def test_chees(figure: Figure, name: str) -> None:
-    """Warmup included on both sides, from prior draws, each with the settings that it comes with."""
+    """With warmup on both sides, from prior draws, each with its default settings."""
     gan = PAIRS[name]()
     log_prob = log_density(gan)
     warmup = blackjax.chees_adaptation(
@@ -131,9 +127,7 @@ def test_chees(figure: Figure, name: str) -> None:
         return jax.lax.scan(step, states, jax.random.split(second, DRAWS[name]))[1]
 
     def ours() -> tuple[float, Tensor]:
-        mcmc = VectorizedMCMC(
-            ChEES(gan), DRAWS[name], WARMUP[name], num_chains=NUM_CHAINS, disable_progbar=True
-        )
+        mcmc = VectorizedMCMC(ChEES(gan), DRAWS[name], WARMUP[name], num_chains=NUM_CHAINS, disable_progbar=True)
         return timed(mcmc.run), mcmc.get_samples(group_by_chain=True)["z"]
 
     start = array(gan.sample_prior(NUM_CHAINS)["z"])
@@ -150,7 +144,7 @@ def theirs(chains: Callable[[Any, Any], Any], start: Any) -> tuple[float, Tensor
 def race(
     gan: LatentPosterior, ours: Callable[[], tuple[float, Tensor]], theirs: Callable[[], tuple[float, Tensor]]
 ) -> Ratio:
-    """Time for an effective draw, in turns, without the first run, which compiles."""
+    """Measure the time for an effective draw, in turns, without the first run, which compiles."""
     theirs()
 
     def cost(run: Callable[[], tuple[float, Tensor]]) -> float:

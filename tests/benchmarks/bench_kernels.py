@@ -1,4 +1,4 @@
-"""What a kernel's step costs over the bare value, or value and gradient: the ratio in brackets, group by group."""
+"""The time of a kernel's step relative to the bare value, or value and gradient; the ratio stands in brackets."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pyro_gan.mcmc import MALA, PCN, ULA, BatchHMC, BatchKernel, IndependenceMH,
 from pyro_gan.objectives import Bernoulli
 
 DIM = 64
-NUM_STEPS = 10  # a trajectory's, for BatchHMC, and a run's: divide their time by this
+NUM_STEPS = 10  # of a trajectory of BatchHMC, and of a run: divide their time by this
 
 
 @pytest.fixture(scope="module")
 def gan() -> LatentPosterior:
-    """A generator and critic of the size that MNIST takes, untrained: the time is the same."""
+    """A generator and critic of the size for MNIST, untrained, because training does not change the time."""
     generator = toys.MLP([DIM, 256, 256, 784]).eval()
     critic = toys.MLP([784, 256, 256, 1]).eval()
     prior = dist.Normal(torch.zeros(DIM), torch.ones(DIM)).to_event(1)

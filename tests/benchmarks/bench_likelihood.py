@@ -1,4 +1,4 @@
-"""What annealing a hundred images costs over its bare gradient evaluations, as an estimator of likelihoods."""
+"""The cost of annealing as an estimator of likelihoods, for a hundred images, over its bare gradients."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ NUM_IMAGES, NUM_PARTICLES, NUM_TEMPERATURES, ROWS = 100, 16, 20, 500
 
 
 def test_annealed_importance(figure: Figure) -> None:
-    """A generator of the size that MNIST takes, untrained: the time is the same."""
+    """A generator of the size for MNIST, untrained, because training does not change the time."""
     prior = dist.Normal(torch.zeros(64), torch.ones(64)).to_event(1)
     model = EntropicModel(toys.MLP([64, 256, 256, 784]).eval(), prior, regularization=0.5)
     _, y = model.simulate(NUM_IMAGES)
     estimator = AnnealedImportance(num_temperatures=NUM_TEMPERATURES, num_particles=NUM_PARTICLES)
     with torch.no_grad():
-        schedule = estimator._tune(model, y)
+        schedule = estimator.schedule(model, y)
     z = prior.sample((NUM_IMAGES * NUM_PARTICLES,))
     data = y.repeat_interleave(NUM_PARTICLES, 0)
 
@@ -31,4 +31,4 @@ def test_annealed_importance(figure: Figure) -> None:
                 energy = model.potential_fn({"z": leaf}, y=own)
                 torch.autograd.grad(energy.sum(), leaf)
 
-    figure(lambda: paired(lambda: estimator._climb(model, y, schedule), bare), target="<= 1.2")
+    figure(lambda: paired(lambda: estimator.lower(model, y, schedule), bare), target="<= 1.2")

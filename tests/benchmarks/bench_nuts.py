@@ -22,7 +22,7 @@ from tests.benchmarks.paired import Ratio, ratio_of, timed
 from tests.benchmarks.pairs import tiny_pair
 
 NUM_CHAINS = 1000
-# Enough for NUTS to know its own effective sample size, warmup as Pyro's users give it, and ours as long as it needs.
+# Enough draws to estimate the effective sample size of NUTS, a usual warmup for it, and enough warmup for ours.
 NUTS_DRAWS, NUTS_WARMUP = 300, 200
 DRAWS, WARMUP = 100, 100
 ROUNDS = 3
@@ -40,7 +40,7 @@ def schools() -> None:
 
 
 def regression() -> Callable[[], None]:
-    """Two hundred rows of four covariates."""
+    """Return a logistic regression with two hundred rows of four covariates."""
     torch.manual_seed(0)
     x = torch.randn(200, 4)
     y = torch.bernoulli(torch.sigmoid(x @ torch.tensor([1.0, -0.5, 0.3, 0.0]) - 0.4))
@@ -63,7 +63,7 @@ MODELS: dict[str, tuple[Callable[[], Any], str]] = {
 
 
 def least_ess(model: Any, samples: dict[str, Tensor]) -> float:
-    """Of all latents, and of a pair's log ratio, from draws `(chain, draw, ...)`."""
+    """Return the least effective sample size over latents and a pair's log ratio, from draws `(chain, draw, ...)`."""
     values = list(samples.values())
     if isinstance(model, LatentPosterior):
         with torch.no_grad():
@@ -73,7 +73,7 @@ def least_ess(model: Any, samples: dict[str, Tensor]) -> float:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_effective_draws_a_second(figure: Figure, name: str) -> None:
-    """Warmup included on both sides."""
+    """Effective draws for each second, with warmup on both sides."""
     make, target = MODELS[name]
     model = make()
 
@@ -102,7 +102,7 @@ class Counted(LatentPosterior):
 
 @pytest.mark.parametrize("dim", [2, 8])
 def test_gradients_a_second(figure: Figure, dim: int) -> None:
-    """Of all chains together, warmup included on both sides."""
+    """Gradients of all chains together for each second, with warmup on both sides."""
     gan = tiny_pair(dim)
     model = Counted(gan.generator, gan.log_ratio, gan.prior)
 
@@ -115,7 +115,7 @@ def test_gradients_a_second(figure: Figure, dim: int) -> None:
         return rate(VectorizedMCMC(BatchHMC(model), 50, 50, num_chains=NUM_CHAINS, disable_progbar=True))
 
     def theirs() -> float:
-        # NUTS evaluates the trace of a model, not its potential: give it that, which is faster.
+        # NUTS would evaluate the trace of a model; the potential is faster.
         start = model.sample_prior(1)["z"][0]
         kernel = NUTS(potential_fn=model.potential_fn)
         return rate(MCMC(kernel, 150, 150, initial_params={"z": start}, disable_progbar=True))

@@ -1,4 +1,4 @@
-"""What samplers cost beside their networks: a step over a bare gradient, a proposal over a bare forward, memory."""
+"""The cost of samplers beyond their networks: a step over a bare gradient, a proposal over a bare forward, memory."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def gan(request: pytest.FixtureRequest) -> LatentPosterior:
     indirect=["gan"],
 )
 def test_mala_step(figure: Figure, gan: LatentPosterior, num_chains: int, target: str) -> None:
-    """Of the kernel alone, over the value and gradient of the same potential."""
+    """A step of the kernel alone, over the value and gradient of the same potential."""
     kernel = MALA(gan, step_size=0.01)
     kernel.bind(num_chains)
     kernel.setup(warmup_steps=0)
@@ -55,15 +55,13 @@ def test_mala_step(figure: Figure, gan: LatentPosterior, num_chains: int, target
     indirect=["gan"],
 )
 def test_mala_run(figure: Figure, gan: LatentPosterior, num_chains: int, target: str) -> None:
-    """A whole run: start, steps, moments and what is recorded, over its gradients, the one at the start too."""
+    """A whole run with its start, steps, moments and records, over its gradients, that at the start included."""
     warmup = NUM_STEPS
     gradient = bare_gradient(gan, num_chains)
 
     def run() -> None:
         kernel = MALA(gan, step_size=0.01)
-        VectorizedMCMC(
-            kernel, 2 * NUM_STEPS, warmup, num_chains=num_chains, keep="last", disable_progbar=True
-        ).run()
+        VectorizedMCMC(kernel, 2 * NUM_STEPS, warmup, num_chains=num_chains, keep="last", disable_progbar=True).run()
 
     def bare() -> None:
         for _ in range(warmup + 2 * NUM_STEPS + 1):
@@ -78,13 +76,13 @@ def test_mala_run(figure: Figure, gan: LatentPosterior, num_chains: int, target:
     indirect=["gan"],
 )
 def test_independence_proposal(figure: Figure, gan: LatentPosterior, num_chains: int, target: str) -> None:
-    """Per proposal, prior draws and accepts included, over the forward pass at its best batch."""
+    """A proposal, with its prior draw and accept, over a forward pass at the best batch size."""
     num_rows = 4000 if gan.prior.event_shape[0] == 64 else 1000
     kernel = IndependenceMH(gan)
     kernel.bind(num_chains)
     kernel.setup(warmup_steps=0)
     params = kernel.initial_params
-    # Proposals are scored in blocks: whole blocks, or the ratio would depend on where a round begins.
+    # Proposals are scored in blocks. With parts of blocks the ratio would depend on where a round begins.
     ahead = max(1, 1000 // num_chains)
     steps = -(-num_rows // (ahead * num_chains)) * ahead
 
@@ -104,8 +102,8 @@ def test_independence_proposal(figure: Figure, gan: LatentPosterior, num_chains:
 
 @pytest.mark.parametrize("gan", ["MLP"], indirect=True)
 def test_annealing(figure: Figure, gan: LatentPosterior) -> None:
-    """A hundred images of sixteen particles up a ladder, over the gradients that it takes."""
-    target = make_target(gan, None, prototype=None, batched=True, context={})
+    """Annealing of sixteen particles for each of a hundred images, over its gradients."""
+    target = make_target(gan)
     num_rows = NUM_IMAGES * NUM_PARTICLES
     schedule = tune(target, target.sample_prior(num_rows), linear(NUM_RUNGS), num_groups=NUM_IMAGES)
     gradient = bare_gradient(gan, num_rows)
@@ -114,7 +112,7 @@ def test_annealing(figure: Figure, gan: LatentPosterior) -> None:
         anneal(target, target.sample_prior(num_rows), schedule, num_groups=NUM_IMAGES)
 
     def bare() -> None:
-        # One a rung but the last, whose particles stay, and one to start with.
+        # One for each rung except the last, which has no moves, and one at the start.
         for _ in range(NUM_RUNGS):
             gradient()
 

@@ -1,4 +1,4 @@
-"""Ratios as extra information of a benchmark, and as a table at the end of a run."""
+"""Keeps ratios as extra information of a benchmark, and prints them in a table at the end of a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.benchmarks.paired import Ratio
 
 FIGURES = pytest.StashKey[list[tuple[str, Ratio, str]]]()
 
-#: Runs a measurement once, `figure(measure, target="<= 1.05")`, and notes what it gives.
+#: Runs a measurement once, `figure(measure, target="<= 1.05")`, and records its ratio.
 Figure = Callable[..., Ratio]
 
 

@@ -1,4 +1,4 @@
-"""Times as ratios: two pieces of work in turns, so that whatever else the machine does befalls both."""
+"""Ratios of times: two pieces of work are timed in turns, so that other load on the machine affects both."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ __all__ = ["Ratio", "paired", "ratio_of", "timed"]
 
 
 class Ratio(NamedTuple):
-    """How much more one thing is than another.
+    """A ratio of two figures, over several rounds.
 
     Attributes:
         value: Median over rounds.
         low: Lower quartile.
         high: Upper quartile.
-        reference: Median of what it is judged against.
-        rounds: Rounds that were measured.
+        reference: Median of the denominator.
+        rounds: Number of rounds.
     """
 
     value: float
@@ -31,8 +31,7 @@ class Ratio(NamedTuple):
 def timed(work: Callable[[], Any]) -> float:
     """Return the seconds of processor time that a call takes, over all threads of this process.
 
-    On one thread that is the time by the clock of a machine with nothing else to do, and remains so where others run
-    beside it.
+    On one thread this is the wall-clock time of an otherwise idle machine, also if other processes are running.
     """
     start = time.process_time()
     work()
@@ -52,10 +51,10 @@ def paired(
     """Time `work` against `reference`, one call of each in turns, first one and then the other first.
 
     Args:
-        work: What is judged.
-        reference: What it is judged against.
-        seconds: How long to go on; five rounds at least.
-        most_rounds: When to stop in any case.
+        work: The work in the numerator.
+        reference: The work in the denominator.
+        seconds: Time to measure for; there are at least five rounds.
+        most_rounds: Largest number of rounds.
 
     Returns:
         The ratio of their times.

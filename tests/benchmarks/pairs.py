@@ -1,4 +1,4 @@
-"""The generators and critics that benchmarks run on, and their potential written out with nothing around it."""
+"""The generators and critics of the benchmarks, and their bare potential without the package."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["bare_forward", "bare_gradient", "conv_pair", "mlp_pair", "tiny_pair"
 
 
 def mlp_pair() -> LatentPosterior:
-    """Perceptrons of the size that MNIST takes; the critic tells the generator's outputs from those of a shifted z."""
+    """Perceptrons of the size for MNIST; the critic separates outputs from those of a shifted and scaled z."""
     torch.manual_seed(0)
     generator = toys.MLP([64, 256, 256, 784])
     critic = toys.MLP([784, 256, 256, 1])
@@ -24,7 +24,7 @@ def mlp_pair() -> LatentPosterior:
 
 
 def tiny_pair(dim: int) -> LatentPosterior:
-    """Perceptrons for the plane; the critic knows data that the generator misses."""
+    """Perceptrons for the plane; the data are wider than the outputs of the generator."""
     torch.manual_seed(0)
     generator, critic = toys.MLP([dim, 32, 32, 2]), toys.MLP([2, 32, 32, 1])
 
@@ -36,7 +36,7 @@ def tiny_pair(dim: int) -> LatentPosterior:
 
 
 def conv_pair() -> LatentPosterior:
-    """DCGAN for colour images of 32 x 32, untrained, for the time is the same, in passes of the size that is best."""
+    """DCGAN for colour images of 32 x 32, untrained, because training does not change the time."""
     torch.manual_seed(0)
     up, down = [256, 128, 64], [3, 64, 128, 256]
     layers: list[nn.Module] = [nn.Linear(100, 256 * 16, bias=False), nn.Unflatten(1, (256, 4, 4))]
@@ -52,7 +52,7 @@ def conv_pair() -> LatentPosterior:
 
 
 def bare_gradient(gan: LatentPosterior, num_rows: int) -> Callable[[], Any]:
-    """Value and gradient of the potential at fixed latents, in passes of the size that is best on a CPU."""
+    """Value and gradient of the potential at fixed latents, in passes of the best size for a CPU."""
     generator, critic = gan.generator, gan.log_ratio
     z = torch.randn(num_rows, *gan.prior.event_shape)
 
@@ -99,10 +99,6 @@ def _fitted(
     return _posterior(generator, critic, dim)
 
 
-def _posterior(
-    generator: nn.Module, critic: nn.Module, dim: int, chunk_size: int | None = None
-) -> LatentPosterior:
+def _posterior(generator: nn.Module, critic: nn.Module, dim: int, chunk_size: int | None = None) -> LatentPosterior:
     prior = dist.Normal(torch.zeros(dim), torch.ones(dim)).to_event(1)
-    return LatentPosterior(
-        generator.eval(), LogRatio(critic.eval(), Bernoulli()), prior, chunk_size=chunk_size
-    )
+    return LatentPosterior(generator.eval(), LogRatio(critic.eval(), Bernoulli()), prior, chunk_size=chunk_size)

@@ -1,4 +1,4 @@
-"""EntropicGAN: constants, a distribution's contract, a fixed log_prob with gradient, its place in Pyro, bad input."""
+"""EntropicGAN: constants, a distribution's contract, a fixed log_prob with gradient, use in Pyro, bad input."""
 
 from __future__ import annotations
 
@@ -26,9 +26,7 @@ LOSSES = ["squared_l2", "half_squared_l2", "l1", "l2"]
 def constant(loss: str, dim: int, regularization: float, reduction: str = "sum") -> float:
     prior = standard_normal(1)
     generator = nn.Linear(1, dim, dtype=torch.float64)
-    return EntropicModel(
-        generator, prior, loss=loss, regularization=regularization, reduction=reduction
-    ).log_constant
+    return EntropicModel(generator, prior, loss=loss, regularization=regularization, reduction=reduction).log_constant
 
 
 @pytest.mark.parametrize(
@@ -63,18 +61,18 @@ def test_a_mean_at_lambda_is_a_sum_at_d_lambda(loss: str) -> None:
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("event", [(3,), (1, 2, 2)])
 def test_the_likelihood_is_the_density_of_the_noise(loss: str, event: tuple[int, ...]) -> None:
-    """Three ways to compute it, one constant, one law."""
+    """All ways to compute it have the same constant and agree."""
     size = math.prod(event)
     generator = nn.Sequential(nn.Linear(2, size, dtype=torch.float64), nn.Unflatten(-1, event))
     model = EntropicModel(generator, standard_normal(2), loss=loss, regularization=0.3)
     z, y = torch.randn(6, 2, dtype=torch.float64), torch.randn(5, *event, dtype=torch.float64)
     x = model.decode(z)
     pairs = model.pairwise_log_likelihood(x, y)
-    law = torch.stack([model.observation(x).log_prob(datum) for datum in y])
-    assert torch.allclose(pairs, law)
-    assert torch.allclose(model.log_likelihood(z.expand(5, 6, 2), y), law)
-    assert torch.allclose(model.log_weight({"z": z}, y=y[0]), law[0])
-    assert torch.allclose(model.potential_fn({"z": z}, y=y[0]), -law[0] - model.prior.log_prob(z))
+    density = torch.stack([model.observation(x).log_prob(datum) for datum in y])
+    assert torch.allclose(pairs, density)
+    assert torch.allclose(model.log_likelihood(z.expand(5, 6, 2), y), density)
+    assert torch.allclose(model.log_weight({"z": z}, y=y[0]), density[0])
+    assert torch.allclose(model.potential_fn({"z": z}, y=y[0]), -density[0] - model.prior.log_prob(z))
 
 
 def test_far_from_the_origin_in_float32() -> None:
@@ -114,16 +112,14 @@ def test_shapes(loss: str) -> None:
     assert torch.equal(again.log_prob(y), value) and repr(again) == repr(gan)
 
 
-def test_samples_follow_the_law() -> None:
+def test_samples_follow_the_density() -> None:
     gan = gan_of(THREE)
     assert_same_distribution(gan.sample((3000,)), THREE.marginal.sample((3000,)))
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_one_dimension_integrates_to_one(loss: str) -> None:
-    generator = nn.Sequential(
-        nn.Linear(1, 8, dtype=torch.float64), nn.Tanh(), nn.Linear(8, 1, dtype=torch.float64)
-    )
+    generator = nn.Sequential(nn.Linear(1, 8, dtype=torch.float64), nn.Tanh(), nn.Linear(8, 1, dtype=torch.float64))
     gan = EntropicGAN(generator, standard_normal(1), loss=loss, regularization=0.2)
     grid = torch.linspace(-12, 12, 20_001, dtype=torch.float64)[:, None]
     density = gan.log_prob(grid).detach().exp()
@@ -134,7 +130,7 @@ def test_one_dimension_integrates_to_one(loss: str) -> None:
 
 
 def test_log_prob_is_a_function_of_y_alone(seed: int) -> None:
-    """The same value again, whatever the neighbours; another after `resample`; nobody's luck is moved."""
+    """The value does not depend on the other data points; `resample` changes it; torch's generator does not move."""
     guides = [THREE.posterior(), lambda y: _encoder(y), lambda y: _flow(y)]
     y = POINTS
     for estimator in [
@@ -208,7 +204,7 @@ def test_estimate_is_of_log_prob() -> None:
 
 
 def test_it_is_observed_in_a_model_and_differentiated() -> None:
-    """The shift of data is inferred through the GAN's likelihood; in closed form the answer is normal."""
+    """The shift of data is inferred through the GAN's likelihood; the exact posterior is normal."""
     gan = gan_of(THREE, estimator=ImportanceWeighted(THREE.posterior(), num_particles=2))
     y = 1.0 + THREE.marginal.sample((20,))
 
@@ -257,9 +253,7 @@ def test_svi_trains_a_guide_for_many_data() -> None:
         with pyro.plate("data", len(y)):
             pyro.sample("z", dist.Normal(y @ gain.T, log_scale.exp()).to_event(1))
 
-    svi = SVI(
-        model, guide, pyro.optim.Adam({"lr": 0.02}), Trace_ELBO(num_particles=4, vectorize_particles=True)
-    )
+    svi = SVI(model, guide, pyro.optim.Adam({"lr": 0.02}), Trace_ELBO(num_particles=4, vectorize_particles=True))
     losses = [svi.step(y) for _ in range(400)]
     bound = -sum(losses[-100:]) / 100
     exact = float(THREE.log_prob(y).sum())
@@ -271,7 +265,7 @@ def test_svi_trains_a_guide_for_many_data() -> None:
     assert bound < value < exact + 2
 
 
-def test_prior_predictive_is_the_law() -> None:
+def test_prior_predictive_follows_the_density() -> None:
     model = gan_of(THREE).model()
     samples = Predictive(model, num_samples=500)()
     assert samples["y"].shape == (500, 3)
@@ -284,7 +278,7 @@ def test_prior_predictive_is_the_law() -> None:
 
 
 class Broken(nn.Module):
-    """NaN everywhere, or beyond a few standard deviations only."""
+    """NaN beyond a number of standard deviations."""
 
     def __init__(self, beyond: float) -> None:
         super().__init__()
@@ -302,16 +296,19 @@ class Broken(nn.Module):
         ({"regularization": math.nan}, "positive, finite regularization"),
         ({"loss": "cosine"}, "constant would depend on z"),
         ({"loss": lambda y, x: (y * x).sum(-1)}, "constant would depend on z"),
-        ({"reduction": "none"}, "reduction out of sum, mean"),
-        ({"loss": "l2", "reduction": "mean"}, "no sum over coordinates"),
+        ({"reduction": "none"}, "reduction to be one of 'sum', 'mean'"),
+        ({"loss": "l2", "reduction": "mean"}, "not a sum over coordinates"),
         ({"estimator": ImportanceWeighted(Laplace())}, "differentiable function of y"),
-        ({"estimator": Surrogate(Coupling(lambda x: x[:, 0]), mode="paper")}, "no log density"),
+        ({"generator": lambda z: z.sum(-1, keepdim=True).to(torch.float64)}, "latents' dtype"),
+        ({"generator": lambda z, label: z}, "keywords"),
+        ({"chunk_size": 0}, "chunk_size of at least 1"),
+        ({"seed": -1}, "seed of at least 0"),
         ({"estimator": "prior"}, "estimator of pyro_gan.likelihood"),
         ({"generator": Broken(0.0)}, "finite generated data|NaN for all"),
         ({"generator": nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))}, "training mode"),
-        ({"generator": lambda z: z + torch.randn_like(z)}, "noise of its own"),
-        ({"generator": nn.Linear(3, 3)}, "cannot be run on latents"),
-        ({"generator": lambda z: z.sum(-1)}, "cannot be run|generated data of shape"),
+        ({"generator": lambda z: z + torch.randn_like(z)}, "noise of their own"),
+        ({"generator": nn.Linear(3, 3)}, r"run on latents of shape \(8, 2\)"),
+        ({"generator": lambda z: z.sum(-1)}, "generated data of shape"),
         ({"generator": nn.Linear(2, 3).double()}, "dtype"),
         ({"prior": dist.Normal(0.0, 1.0)}, "vector event"),
         ({"prior": dist.Bernoulli(0.5 * torch.ones(2)).to_event(1)}, "continuous"),
@@ -326,8 +323,8 @@ def test_bad_options(options: dict[str, object], words: str) -> None:
 @pytest.mark.parametrize(
     ("y", "words"),
     [
-        (torch.zeros(5, 4), r"shape \(datum, 3\)"),
-        (torch.tensor(0.0), r"shape \(datum, 3\)"),
+        (torch.zeros(5, 4), r"shape \(row, 3\)"),
+        (torch.tensor(0.0), r"shape \(row, 3\)"),
         (torch.zeros(5, 3, dtype=torch.uint8), "dequantise"),
         (torch.zeros(5, 3, dtype=torch.float64), "dtype"),
         (torch.full((5, 3), math.nan), "finite data"),
@@ -342,9 +339,7 @@ def test_bad_data(y: Tensor, words: str) -> None:
 
 
 def test_nan_for_a_rare_latent_is_named() -> None:
-    far = ImportanceWeighted(
-        lambda y: dist.Normal(99.0 * torch.ones(len(y), 2), 1.0).to_event(1), num_particles=3
-    )
+    far = ImportanceWeighted(lambda y: dist.Normal(99.0 * torch.ones(len(y), 2), 1.0).to_event(1), num_particles=3)
     gan = EntropicGAN(Broken(50.0), PRIOR, regularization=0.5, estimator=far)
     with pytest.raises(ValueError, match="likelihood is NaN"):
         gan.log_prob(torch.zeros(1, 2))
@@ -353,7 +348,7 @@ def test_nan_for_a_rare_latent_is_named() -> None:
 def test_a_batch_of_data_is_no_posterior() -> None:
     model = gan_of(THREE).model()
     mcmc = VectorizedMCMC(MALA(model), 2, 2, num_chains=4, disable_progbar=True)
-    with pytest.raises(ValueError, match=r"one datum of shape \(3,\)"):
+    with pytest.raises(ValueError, match=r"one data point of shape \(3,\)"):
         mcmc.run(y=POINTS)
-    with pytest.raises(ValueError, match="one datum"):
+    with pytest.raises(ValueError, match="one data point"):
         mcmc.run()

@@ -1,7 +1,9 @@
-"""Bounds by a discriminator: total variation and W1, never above the truth on average; what certifies a slope."""
+"""Bounds by a discriminator on total variation and W1, which are never above the truth on average; certified slopes."""
 
 from __future__ import annotations
 
+import copy
+import itertools
 import math
 from typing import Any
 
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 
 from pyro_gan.evaluate import (
     MaxMin,
+    adversarial,
     critic_distance,
     lipschitz_constant,
     lipschitz_mlp,
@@ -45,34 +48,32 @@ def test_total_variation_of_shifted_gaussians_is_bounded_and_reached() -> None:
     assert float(runs[:, 0].std()) == pytest.approx(float(runs[:, 1].square().mean().sqrt()), rel=0.25)
 
 
-def test_total_variation_of_one_law_is_0_on_average_and_1_for_disjoint_supports() -> None:
+def test_total_variation_of_one_distribution_is_0_on_average_and_1_for_disjoint_supports() -> None:
     draws = [(torch.randn(100, 2), torch.randn(100, 2)) for _ in range(200)]
     values = [total_variation_bound(*pair, classifier=LogisticRegression()).value for pair in draws]
     assert_mean(torch.tensor(values), 0.0)
     assert min(values) < 0
-    apart = total_variation_bound(
-        torch.rand(100, 2), torch.rand(100, 2) + 2, classifier=LogisticRegression(C=100)
-    )
+    apart = total_variation_bound(torch.rand(100, 2), torch.rand(100, 2) + 2, classifier=LogisticRegression(C=100))
     assert apart == (1.0, 0.0)
 
 
 def test_a_critic_s_means_over_its_constant() -> None:
     x, y = torch.randn(300, 2), torch.randn(500, 2) + torch.tensor([2.0, 0.0])
-    bound = critic_distance(lambda rows: 3 * first(rows)[:, None], x, y, lipschitz=3.0)
+    bound = critic_distance(x, y, critic=lambda rows: 3 * first(rows)[:, None], lipschitz=3.0)
     assert bound.value == pytest.approx(float(y[:, 0].mean() - x[:, 0].mean()), rel=1e-5)
     expected = math.sqrt(float(x[:, 0].var()) / 300 + float(y[:, 0].var()) / 500)
     assert bound.standard_error == pytest.approx(expected, rel=1e-5)
     assert_close_in_se(bound.value, 2.0, bound.standard_error)
     # A larger constant is a weaker bound.
-    assert critic_distance(first, x, y, lipschitz=2.0).value == pytest.approx(bound.value / 2, rel=1e-5)
+    assert critic_distance(x, y, critic=first, lipschitz=2.0).value == pytest.approx(bound.value / 2, rel=1e-5)
 
 
-def test_equal_rows_count_as_one_fact() -> None:
+def test_equal_rows_count_once() -> None:
     draws = []
     for _ in range(400):
         source = torch.randn(50, 1)
         draws.append(
-            critic_distance(first, source[torch.randint(50, (500,))], torch.randn(500, 1), lipschitz=1.0)
+            critic_distance(source[torch.randint(50, (500,))], torch.randn(500, 1), critic=first, lipschitz=1.0)
         )
     runs = torch.tensor(draws, dtype=torch.float64)
     assert float(runs[:, 0].std()) == pytest.approx(float(runs[:, 1].square().mean().sqrt()), rel=0.25)
@@ -80,7 +81,7 @@ def test_equal_rows_count_as_one_fact() -> None:
 
 @pytest.mark.parametrize("dim, scale, shift, reached", [(1, 1.0, 1.5, 0.9), (2, 3.0, 0.0, 0.85)])
 def test_w1_is_bounded_and_nearly_reached(dim: int, scale: float, shift: float, reached: float) -> None:
-    # Of a shift the distance is its length; of a scaling the mean radius times the change.
+    # The distance of a shift is its length; that of a scaling is the mean radius times the change of scale.
     radius = math.sqrt(2) * math.gamma((dim + 1) / 2) / math.gamma(dim / 2)
     truth = shift if shift else (scale - 1) * radius
     runs = [
@@ -92,15 +93,12 @@ def test_w1_is_bounded_and_nearly_reached(dim: int, scale: float, shift: float, 
     assert reached * truth - NUM_SE * error < mean < truth + NUM_SE * error
 
 
-def test_w1_of_one_law_is_0_on_average() -> None:
+def test_w1_of_one_distribution_is_0_on_average() -> None:
     runs = torch.tensor(
-        [
-            wasserstein_bound(torch.randn(60, 2), torch.randn(60, 2), num_steps=20, seed=seed)
-            for seed in range(60)
-        ],
+        [wasserstein_bound(torch.randn(60, 2), torch.randn(60, 2), num_steps=20, seed=seed) for seed in range(60)],
         dtype=torch.float64,
     )
-    # Judged on the rows that trained it, a critic always finds something.
+    # A critic that is judged on its training rows always finds something.
     assert_mean(runs[:, 0], 0.0)
 
 
@@ -112,16 +110,36 @@ def test_w1_is_in_the_data_s_unit_and_of_images() -> None:
     assert small.value > 1.0
 
 
-def test_a_network_of_one_s_own_is_trained_and_divided_by_what_it_certifies() -> None:
+def test_a_users_network_is_trained_and_divided_by_the_constant_of_its_weights() -> None:
     normalised = nn.utils.parametrizations.spectral_norm(nn.Linear(2, 16))
     network = nn.Sequential(normalised, nn.ReLU(), nn.Linear(16, 1))
     bound = wasserstein_bound(torch.randn(400, 2), torch.randn(400, 2) + 2, network=network, num_steps=60)
-    # Nothing holds its last layer down, and it stays a bound.
+    # Nothing bounds the slope of the last layer, and the figure is still a bound.
     assert 0 < bound.value < 2 * math.sqrt(2) + NUM_SE * bound.standard_error
     with pytest.raises(ValueError, match="got GELU"):
-        wasserstein_bound(
-            torch.randn(100, 2), torch.randn(100, 2), network=nn.Sequential(nn.Linear(2, 2), nn.GELU())
-        )
+        wasserstein_bound(torch.randn(100, 2), torch.randn(100, 2), network=nn.Sequential(nn.Linear(2, 2), nn.GELU()))
+
+
+def test_w1_is_that_of_a_network_however_steep_it_is() -> None:
+    """c(x) = 1000 (x_1 + x_2) has L = 1000 sqrt(2): for a shift by 2 in both, E c - E c over L is 2 sqrt(2) = W1."""
+    network = nn.Linear(2, 1)
+    network.weight.data = torch.full((1, 2), 1000.0)
+    bound = wasserstein_bound(torch.randn(400, 2), torch.randn(400, 2) + 2, network=network, num_steps=1)
+    assert_close_in_se(bound.value, 2 * math.sqrt(2), bound.standard_error)
+    assert bound.standard_error < 0.2
+
+
+def test_the_kept_network_is_the_best_after_the_division(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mean gap of an unbounded network grows as it trains; only over its constant do two states compare."""
+    x, y = torch.randn(400, 2), torch.randn(400, 2) + 2
+    torch.manual_seed(0)
+    short = nn.Linear(2, 1)
+    long = copy.deepcopy(short)
+    wasserstein_bound(x, y, network=short, num_steps=20)
+    constants = itertools.chain([1.0, 1.0], itertools.repeat(1e6))  # before training, after 20 steps, then later ones
+    monkeypatch.setattr(adversarial, "lipschitz_constant", lambda _: next(constants))
+    wasserstein_bound(x, y, network=long, num_steps=100)
+    assert torch.equal(long.weight, short.weight)
 
 
 def test_constants_in_closed_form() -> None:
@@ -138,7 +156,7 @@ def test_constants_in_closed_form() -> None:
     assert lipschitz_constant(normalised) == pytest.approx(exact)
 
 
-def test_what_no_weight_certifies_is_refused() -> None:
+def test_networks_without_a_certified_constant_are_refused() -> None:
     class Doubled(nn.Linear):
         def forward(self, x: Tensor) -> Tensor:
             return 2 * super().forward(x)
@@ -181,7 +199,7 @@ def test_max_min_keeps_lengths_of_gradients() -> None:
     weight = torch.randn(10, 6)
     (gradient,) = torch.autograd.grad((MaxMin()(x) * weight).sum(), x)
     assert torch.allclose(gradient.norm(dim=1), weight.norm(dim=1))
-    with pytest.raises(ValueError, match="even number of features.*got 3"):
+    with pytest.raises(ValueError, match=r"even number of features.*got x \(2, 3\)"):
         MaxMin()(torch.randn(2, 3))
 
 
@@ -197,9 +215,21 @@ def test_generators_stay_where_they_are_and_seeds_decide() -> None:
 @pytest.mark.parametrize(
     "critic, x, y, settings, words",
     [
-        (first, torch.randn(20, 2), torch.randn(20, 3), {}, r"\(20, 2\) and \(20, 3\)"),
-        (first, torch.randn(1, 2), torch.randn(20, 2), {}, "at least 2 rows of outputs; got 1"),
-        (first, torch.randn(20, 2), torch.full((20, 2), math.nan), {}, "finite real; 20 of 20"),
+        (first, torch.randn(20, 2), torch.randn(20, 3), {}, r"real of shape \(row, 2\); got \(20, 3\)"),
+        (
+            first,
+            torch.randn(1, 2),
+            torch.randn(20, 2),
+            {},
+            r"outputs of shape .* at least 2 rows; got \(1, 2\)",
+        ),
+        (
+            first,
+            torch.randn(20, 2),
+            torch.full((20, 2), math.nan),
+            {},
+            "finite real; got NaN or infinity in 20 of 20 rows",
+        ),
         (first, torch.randn(20, 2), torch.randn(20, 2), {"lipschitz": 0.0}, "positive, finite lipschitz"),
         (
             first,
@@ -208,26 +238,34 @@ def test_generators_stay_where_they_are_and_seeds_decide() -> None:
             {"lipschitz": math.nan},
             "positive, finite lipschitz",
         ),
-        (lambda x: x, torch.randn(20, 2), torch.randn(20, 2), {}, r"one score for each of 20.*\(20, 2\)"),
+        (
+            lambda x: x,
+            torch.randn(20, 2),
+            torch.randn(20, 2),
+            {},
+            r"critic output of shape \(20,\).*got \(20, 2\)",
+        ),
         (lambda x: first(x) / 0, torch.randn(20, 2), torch.randn(20, 2), {}, "finite scores of outputs"),
         (nn.Dropout(), torch.randn(20, 1), torch.randn(20, 1), {}, "evaluation mode"),
     ],
 )
-def test_bad_input_gets_a_clear_error(
-    critic: Any, x: Tensor, y: Tensor, settings: dict[str, Any], words: str
-) -> None:
+def test_bad_input_gets_a_clear_error(critic: Any, x: Tensor, y: Tensor, settings: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        critic_distance(critic, x, y, **({"lipschitz": 1.0} | settings))
+        critic_distance(x, y, critic=critic, **({"lipschitz": 1.0} | settings))
 
 
 def test_bad_settings_get_a_clear_error() -> None:
     x = torch.randn(100, 2)
-    with pytest.raises(ValueError, match="1 step or more; got 0"):
+    with pytest.raises(ValueError, match="num_steps of at least 1; got 0"):
         wasserstein_bound(x, x, num_steps=0)
-    with pytest.raises(ValueError, match="at least 50 rows of outputs; got 30"):
+    with pytest.raises(ValueError, match=r"outputs of shape .* at least 50 rows; got \(30, 2\)"):
         wasserstein_bound(x[:30], x)
-    for sizes in ({"width": 5}, {"width": 0}, {"num_hidden": 0}):
-        with pytest.raises(ValueError, match="an even width"):
+    for sizes, words in (
+        ({"width": 5}, "an even width.*got 5"),
+        ({"width": 0}, "width of at least 2; got 0"),
+        ({"num_hidden": 0}, "num_hidden of at least 1; got 0"),
+    ):
+        with pytest.raises(ValueError, match=words):
             lipschitz_mlp(2, **sizes)
 
 

@@ -1,4 +1,4 @@
-"""The Frechet distance against closed forms and SciPy's matrix root."""
+"""The Fréchet distance against closed forms and against the matrix root of SciPy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def features(num_draws: int, dim: int, *, shift: float = 0.0) -> torch.Tensor:
 
 
 def with_moments(x: torch.Tensor, mean: torch.Tensor, sd: torch.Tensor) -> torch.Tensor:
-    """Whiten a set and give it these very moments."""
+    """Whiten a set, and give it exactly these moments."""
     centred = x - x.mean(0)
     white = centred @ torch.linalg.inv(torch.linalg.cholesky(torch.cov(centred.T))).T
     return white * sd + mean
@@ -70,11 +70,15 @@ def test_images_are_flattened() -> None:
 @pytest.mark.parametrize(
     "a, b, words",
     [
-        (torch.randn(5, 5), torch.randn(50, 5), "features_a.*got 5 rows of 5"),
-        (torch.randn(50, 5), torch.randn(3, 5), "features_b.*got 3 rows"),
-        (torch.randn(50, 5), torch.randn(50, 4), "got 5 and 4"),
-        (torch.full((50, 5), math.nan), torch.randn(50, 5), "finite features_a; 50 of 50 rows"),
-        (torch.randn(50, 5), torch.full((50, 5), math.inf), "finite features_b"),
+        (torch.randn(5, 5), torch.randn(50, 5), "outputs.*got 5 rows of 5"),
+        (torch.randn(50, 5), torch.randn(3, 5), "real.*got 3 rows"),
+        (torch.randn(50, 5), torch.randn(50, 4), r"real of shape \(row, 5\); got \(50, 4\)"),
+        (
+            torch.full((50, 5), math.nan),
+            torch.randn(50, 5),
+            "finite outputs; got NaN or infinity in 50 of 50 rows",
+        ),
+        (torch.randn(50, 5), torch.full((50, 5), math.inf), "finite real; got NaN or infinity in 50"),
         (torch.randn(50), torch.randn(50), r"\(50,\)"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Diversity of outputs: known distances, torchmetrics' MS-SSIM, and errors that are what they say."""
+"""Diversity of outputs: known distances, the MS-SSIM of torchmetrics, and errors that match repeats."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pyro_gan.evaluate import ms_ssim, num_distinct, pair_distance
 from tests.statistics import assert_close_in_se
 
 WEIGHTS = torch.tensor([0.0448, 0.2856, 0.3001, 0.2363, 0.1333], dtype=torch.float64)
-# Shorter side -> scales that it leaves room for.
+# Shorter side -> number of scales that fit.
 SCALES = {11: 1, 21: 1, 22: 2, 28: 2, 43: 2, 44: 3, 64: 3, 98: 3, 99: 4, 175: 4, 176: 5}
 
 
@@ -50,7 +50,7 @@ def test_pairs_share_no_sample_and_do_not_move_the_global_generator() -> None:
     state = torch.get_rng_state()
     total = pair_distance(x).value * 4
     assert torch.equal(state, torch.get_rng_state())
-    # The larger of each pair enters with +, the other with -: adding all samples leaves twice the larger ones.
+    # The larger of each pair enters with +, the smaller with -; adding all samples gives twice the sum of the larger.
     larger = round((total + float(x.sum())) / 2)
     assert sorted((larger >> (2 * i)) & 3 for i in range(8)) == [0] * 4 + [1] * 4
     assert pair_distance(x, seed=1) == pair_distance(x, seed=1) != pair_distance(x, seed=2)
@@ -59,9 +59,7 @@ def test_pairs_share_no_sample_and_do_not_move_the_global_generator() -> None:
 
 def test_collapse_is_seen() -> None:
     assert pair_distance(torch.ones(10, 3)) == (0.0, 0.0, 5)
-    assert ms_ssim(blobs(1, 28).expand(10, -1, -1, -1), value_range=(0, 1)).value == pytest.approx(
-        1, abs=1e-5
-    )
+    assert ms_ssim(blobs(1, 28).expand(10, -1, -1, -1), value_range=(0, 1)).value == pytest.approx(1, abs=1e-5)
     diverse = ms_ssim(blobs(60, 28), value_range=(0, 1))
     assert diverse.value + 4.4 * diverse.standard_error < 1
 
@@ -73,7 +71,7 @@ def test_as_many_scales_as_the_image_has_room_for(side: int) -> None:
     expected = reference(a[None], b[None], data_range=1.0, betas=tuple(weights.tolist()))
     assert 0.05 < float(expected) < 0.99
     images = torch.stack([a, b, a, b])
-    # Of all ways to pair a, b, a, b, one in three pairs each with its like.
+    # One in three of the ways to pair a, b, a, b pairs each image with its copy.
     for seed in range(20):
         value = ms_ssim(images, value_range=(0, 1), seed=seed).value
         assert min(abs(value - 1), abs(value - float(expected))) < 1e-4
@@ -121,21 +119,24 @@ def test_copies_are_counted_once() -> None:
     "function, samples, kwargs, words",
     [
         (pair_distance, torch.randn(9), {}, r"\(9,\)"),
-        (pair_distance, torch.randn(3, 2), {}, "between 2 pairs and 1"),
-        (pair_distance, torch.randn(10, 2), {"num_pairs": 6}, "between 2 pairs and 5.*got 6 of 10"),
+        (pair_distance, torch.randn(3, 2), {}, r"at least 4 rows; got \(3, 2\)"),
+        (pair_distance, torch.randn(10, 2), {"num_pairs": 6}, "num_pairs between 2 and 5; got 6"),
         (pair_distance, torch.full((10, 2), math.nan), {}, "10 of 10 rows"),
         (num_distinct, torch.randn(9), {}, r"\(9,\)"),
         (num_distinct, torch.full((10, 2), math.nan), {}, "10 of 10 rows"),
         (ms_ssim, torch.rand(10, 784), {}, "Unflatten"),
         (ms_ssim, torch.rand(10, 1, 8, 28), {}, "11 pixels"),
         (ms_ssim, torch.rand(10, 28, 28), {"value_range": (1.0, -1.0)}, "black below white"),
-        (ms_ssim, torch.full((10, 28, 28), math.nan), {}, "finite images; 10 of 10"),
-        (ms_ssim, torch.rand(2, 28, 28), {}, "between 2 pairs and 1"),
+        (
+            ms_ssim,
+            torch.full((10, 28, 28), math.nan),
+            {},
+            "finite images; got NaN or infinity in 10 of 10 rows",
+        ),
+        (ms_ssim, torch.rand(2, 28, 28), {}, r"at least 4 rows; got \(2, 1, 28, 28\)"),
     ],
 )
-def test_bad_input_gets_a_clear_error(
-    function: Any, samples: Tensor, kwargs: dict[str, Any], words: str
-) -> None:
+def test_bad_input_gets_a_clear_error(function: Any, samples: Tensor, kwargs: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         function(samples, **kwargs)
 

@@ -1,4 +1,4 @@
-"""Features: any network, any number of passes, and a clear word when it makes NaN."""
+"""Features: any network, any number of passes, and a clear error if a network returns NaN."""
 
 from __future__ import annotations
 
@@ -65,9 +65,11 @@ def test_training_mode_and_wrong_shapes_are_refused() -> None:
 def test_nan_features_are_counted_by_row() -> None:
     x = torch.rand(30, 4)
     x[[3, 17, 29]] = -1.0
-    with pytest.raises(ValueError, match="finite features; 3 of 30 rows.*Find the network"):
+    with pytest.raises(
+        ValueError, match="finite features; got NaN or infinity in 3 of 30 rows.*Find out what makes them"
+    ):
         extract_features(x, lambda rows: rows.log(), chunk_size=5)
     bad = torch.randn(30, 4)
     bad[5, 1], bad[7] = math.nan, math.inf
-    with pytest.raises(ValueError, match="finite features_b; 2 of 30 rows"):
+    with pytest.raises(ValueError, match="finite real; got NaN or infinity in 2 of 30 rows"):
         frechet_distance(torch.randn(30, 4), bad)

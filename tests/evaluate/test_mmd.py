@@ -1,4 +1,4 @@
-"""The maximum mean discrepancy: unbiased, its error, and a permutation test that is exact."""
+"""The maximum mean discrepancy: an unbiased estimate, its error, and an exact permutation test."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pyro_gan.evaluate.mmd import _discrepancies, _relabellings
 from pyro_gan.objectives import MMD, GaussianKernel, RationalQuadraticKernel
 from tests.statistics import FALSE_ALARM, assert_mean
 
-# N(0, 1) against N(.5, .8^2), by bandwidth.
+# The squared MMD of N(0, 1) and N(0.5, 0.8^2), by bandwidth.
 TRUTH = {0.5: 0.05671803, 1.0: 0.06562523, 2.0: 0.03949982}
 
 
@@ -43,17 +43,14 @@ def test_unbiased_and_its_error_covers() -> None:
 def test_under_the_null_p_values_are_as_rare_as_they_say(dim: int) -> None:
     count = 800
     runs = np.array(
-        [
-            mmd_test(torch.randn(30, dim), torch.randn(20, dim), num_permutations=99, seed=seed)
-            for seed in range(count)
-        ]
+        [mmd_test(torch.randn(30, dim), torch.randn(20, dim), num_permutations=99, seed=seed) for seed in range(count)]
     )
     for level in (0.05, 0.2, 0.5):
         num_below = int((runs[:, 2] <= level).sum())
         assert binom.sf(num_below - 1, count, level) > FALSE_ALARM, (level, num_below / count)
         assert binom.cdf(num_below, count, level) > FALSE_ALARM, (level, num_below / count)
     assert_mean(torch.from_numpy(runs[:, 0]), 0.0)
-    # Too large rather than too small; without the correction for the quadratic term 1.4 times and more.
+    # The error is rather too large; without the correction for the quadratic term it is 1.4 times too large and more.
     assert 0.9 < math.sqrt((runs[:, 1] ** 2).mean()) / runs[:, 0].std() < (1.6 if dim == 1 else 1.3)
 
 
@@ -97,7 +94,7 @@ def test_equal_constants_images_and_generators() -> None:
     state = torch.get_rng_state()
     assert mmd_test(x, y) == mmd_test(x.flatten(1), y.flatten(1))
     assert torch.equal(torch.get_rng_state(), state)
-    # Ties must count: no relabelling of points of which nearly all are one differs in more than rounding.
+    # Ties must count: nearly all points are equal, so relabellings differ by rounding only.
     x = torch.zeros(20, 2)
     y = torch.zeros(20, 2)
     y[0] = 1.0
@@ -108,17 +105,27 @@ def test_equal_constants_images_and_generators() -> None:
 @pytest.mark.parametrize(
     "x, y, settings, words",
     [
-        (torch.randn(20, 2), torch.randn(20, 3), {}, r"\(20, 2\) and \(20, 3\)"),
+        (torch.randn(20, 2), torch.randn(20, 3), {}, r"real of shape \(row, 2\); got \(20, 3\)"),
         (torch.randn(20), torch.randn(20), {}, r"\(20,\)"),
-        (torch.randn(9, 2), torch.randn(20, 2), {}, "at least 10 rows in each set; got 9 outputs"),
-        (torch.randn(20, 2), torch.full((20, 2), math.nan), {}, "finite real; 20 of 20"),
+        (torch.randn(9, 2), torch.randn(20, 2), {}, r"outputs of shape .* at least 10 rows; got \(9, 2\)"),
+        (
+            torch.randn(20, 2),
+            torch.full((20, 2), math.nan),
+            {},
+            "finite real; got NaN or infinity in 20 of 20 rows",
+        ),
         (torch.zeros(20, 2), torch.zeros(20, 2), {}, "all rows of both sets are equal"),
-        (torch.randn(20, 2), torch.randn(20, 2), {"kernel": torch.mean}, "a kernel of finite similarities"),
+        (
+            torch.randn(20, 2),
+            torch.randn(20, 2),
+            {"kernel": torch.mean},
+            r"similarities of the kernel of shape \(row, 40\); got \(\)",
+        ),
         (
             torch.randn(20, 2),
             torch.randn(20, 2),
             {"kernel": torch.reciprocal},
-            "a kernel of finite similarities",
+            "finite similarities of the kernel; got NaN or infinity in 40",
         ),
         (torch.randn(20, 2), torch.randn(20, 2), {"num_permutations": 0}, "at least 1; got 0"),
     ],

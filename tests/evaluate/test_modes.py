@@ -1,4 +1,4 @@
-"""Mode assignment, high-quality share, mode sd and JSD against hand counts, SciPy and the exact grid."""
+"""Mode assignment, high-quality share, mode sd and JSD against counts by hand, SciPy and the exact grid."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_report_by_hand() -> None:
     assert report.high_quality == pytest.approx(5 / 6)
     assert report.standard_error == pytest.approx(math.sqrt(5 / 36 / 6))
     assert report.num_modes == 3
-    # (.1, 0) and (0, .1): ddof 0, averaged over coordinates and over the two modes with a spread.
+    # Per coordinate (0.1, 0) and (0, 0.1), with ddof 0, averaged over coordinates and over the two modes with a spread.
     assert report.mode_sd == pytest.approx(0.05, abs=1e-6)
     assert report.jsd == mode_jsd(report.counts)
 
@@ -57,7 +57,7 @@ def test_exact_grid_samples_are_judged_exact(dtype: torch.dtype) -> None:
     inside = 1 - math.exp(-8)
     assert_close_in_se(report.high_quality, inside, math.sqrt(inside * (1 - inside) / n), "high quality")
     assert report.num_modes == 25
-    # The cut at 4 sd takes 8 exp(-8) / (1 - exp(-8)) of the variance; 2 n coordinates; 25 sample means.
+    # The cut at 4 sd removes 8 exp(-8) / (1 - exp(-8)) of the variance; there are 2 n coordinates and 25 sample means.
     cut = sd * math.sqrt((1 - 8 * math.exp(-8) / inside) * (1 - 25 / n))
     assert_close_in_se(report.mode_sd, cut, sd / math.sqrt(4 * n), "mode sd")
     # 8 n JSD is chi-squared with 24 degrees of freedom, plus the share that is not high quality.
@@ -79,12 +79,17 @@ def test_nothing_found() -> None:
 @pytest.mark.parametrize(
     "samples, means, kwargs, words",
     [
-        (torch.zeros(4, 3), MEANS, {"sd": 1.0}, r"\(4, 3\) and \(3, 2\)"),
+        (torch.zeros(4, 3), MEANS, {"sd": 1.0}, r"samples of shape \(row, 2\); got \(4, 3\)"),
         (torch.zeros(4), MEANS, {"sd": 1.0}, "samples"),
-        (torch.zeros(4, 2), MEANS, {"sd": 0.0}, "above 0"),
-        (torch.zeros(4, 2), MEANS, {"sd": 1.0, "num_sds": -1.0}, "above 0"),
-        (torch.tensor([[0.0, math.nan], [0.0, 0.0]]), MEANS, {"sd": 1.0}, "1 of 2 are not finite"),
-        (torch.zeros(0, 2), MEANS, {"sd": 1.0}, "at least one"),
+        (torch.zeros(4, 2), MEANS, {"sd": 0.0}, "positive, finite sd; got 0"),
+        (torch.zeros(4, 2), MEANS, {"sd": 1.0, "num_sds": -1.0}, "positive, finite num_sds; got -1"),
+        (
+            torch.tensor([[0.0, math.nan], [0.0, 0.0]]),
+            MEANS,
+            {"sd": 1.0},
+            "finite samples; got NaN or infinity in 1 of 2 rows",
+        ),
+        (torch.zeros(0, 2), MEANS, {"sd": 1.0}, "with at least 1 rows"),
     ],
 )
 def test_bad_input_gets_a_clear_error(

@@ -1,4 +1,4 @@
-"""Every plot draws on the Axes it is given, or on one of its own, and shows the numbers."""
+"""Every plot draws on the Axes it is given, or on new Axes, and shows the numbers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 
 from pyro_gan import LatentPosterior, VectorizedMCMC, toys
 from pyro_gan.evaluate import (
-    ExpectedMetric,
+    Estimate,
     plot_acceptance,
     plot_before_after,
     plot_expected,
@@ -30,9 +30,7 @@ PLOTS: dict[str, Callable[..., Axes]] = {
     "images": lambda ax=None: plot_images(torch.rand(7, 1, 4, 4), ax=ax, title="t"),
     "before after": lambda ax=None: plot_before_after(torch.rand(7, 4, 4), torch.rand(9, 4, 4), ax=ax),
     "acceptance": lambda ax=None: plot_acceptance(STATS, ax=ax, title="t"),
-    "expected": lambda ax=None: plot_expected(
-        ExpectedMetric(torch.rand(9), torch.rand(9)), ax=ax, label="l", ylabel="share"
-    ),
+    "expected": lambda ax=None: plot_expected(Estimate(torch.rand(9), torch.rand(9)), ax=ax, label="l", ylabel="share"),
     "points": lambda ax=None: plot_points(torch.randn(9, 2), torch.randn(8, 2), ax=ax, title="t"),
     "reliability": lambda ax=None: plot_reliability(TABLE, ax=ax, label="l"),
     "scores": lambda ax=None: plot_scores({"a": torch.randn(9), "b": torch.randn(8)}, ax=ax),
@@ -128,14 +126,12 @@ def test_acceptance_of_one_draw_is_that_of_all_steps_or_refused() -> None:
 
 def test_expected_metric_is_a_curve_in_a_band() -> None:
     value, error = torch.tensor([0.5, 0.7, 0.8]), torch.tensor([0.1, 0.05, 0.02])
-    ax = plot_expected(ExpectedMetric(value, error))
+    ax = plot_expected(Estimate(value, error))
     np.testing.assert_allclose(ax.lines[0].get_xydata(), [[0, 0.5], [1, 0.7], [2, 0.8]], atol=1e-6)
     (band,) = ax.collections[0].get_paths()
-    assert band.vertices[:, 1].min() == pytest.approx(0.3) and band.vertices[:, 1].max() == pytest.approx(
-        0.84
-    )
-    # One chain knows no error: no band, but a curve.
-    plot_expected(ExpectedMetric(value, torch.full((3,), math.nan))).figure.canvas.draw()
+    assert band.vertices[:, 1].min() == pytest.approx(0.3) and band.vertices[:, 1].max() == pytest.approx(0.84)
+    # One chain gives no error: there is a curve without a band.
+    plot_expected(Estimate(value, torch.full((3,), math.nan))).figure.canvas.draw()
 
 
 def test_a_far_tail_is_counted_at_the_edge_and_squeezes_nothing() -> None:
@@ -179,24 +175,33 @@ def test_points_and_frontier_show_their_numbers() -> None:
         (lambda: plot_images(torch.rand(5, 2, 4, 4)), r"\(5, 2, 4, 4\)"),
         (lambda: plot_images(torch.rand(0, 4, 4)), r"\(0, 1, 4, 4\)"),
         (lambda: plot_images(torch.rand(5, 4, 4), value_range=(0, 0)), r"black below white.*\(0, 0\)"),
-        (lambda: plot_images(torch.rand(5, 4, 4), value_range=(0, math.inf)), "both finite"),
+        (lambda: plot_images(torch.rand(5, 4, 4), value_range=(0, math.inf)), "finite value_range; got inf"),
         (lambda: plot_before_after(torch.rand(5, 4, 4), torch.rand(5, 4, 5)), r"\(5, 4, 4\) and \(5, 4, 5\)"),
         (lambda: plot_before_after(torch.rand(0, 4, 4), torch.rand(5, 4, 4)), r"\(0, 1, 4, 4\)"),
-        (lambda: plot_acceptance({"moved": torch.ones(2, 2)}), "got no .'accept_prob'"),
+        (lambda: plot_acceptance({"moved": torch.ones(2, 2)}), "accept_prob and moved.*got None"),
         (lambda: plot_acceptance({"accept_prob": torch.rand(3), "moved": torch.rand(3)}), r"\(3,\)"),
         (lambda: plot_acceptance({**STATS, "accept_prob": torch.full((4, 2), math.nan)}), r"\[0, 1\]"),
-        (lambda: plot_expected(ExpectedMetric(torch.rand(3, 2), torch.rand(3, 2))), r"\(3, 2\)"),
-        (lambda: plot_expected(ExpectedMetric(torch.full((3,), math.inf), torch.rand(3))), "3 not finite"),
+        (lambda: plot_expected(Estimate(torch.rand(3, 2), torch.rand(3, 2))), r"\(3, 2\)"),
+        (
+            lambda: plot_expected(Estimate(torch.full((3,), math.inf), torch.rand(3))),
+            "finite values; got NaN or infinity in 3 of 3 rows",
+        ),
         (lambda: plot_points(torch.rand(5, 3)), "samples"),
         (lambda: plot_points(torch.rand(5, 2), torch.rand(5)), "data"),
-        (lambda: plot_points(torch.full((5, 2), math.nan)), "finite samples; 5 of 5"),
-        (lambda: plot_points(torch.rand(5, 2), torch.tensor([[0, math.inf], [0, 1]])), "finite data; 1 of 2"),
+        (
+            lambda: plot_points(torch.full((5, 2), math.nan)),
+            "finite samples; got NaN or infinity in 5 of 5 rows",
+        ),
+        (
+            lambda: plot_points(torch.rand(5, 2), torch.tensor([[0, math.inf], [0, 1]])),
+            "finite data; got NaN or infinity in 1 of 2 rows",
+        ),
         (lambda: plot_reliability((torch.rand(3), torch.rand(3), torch.zeros(3))), "some bin"),
         (lambda: plot_reliability((torch.rand(3), torch.rand(2), torch.ones(3))), "one shape"),
-        (lambda: plot_scores({}), "at least one set"),
-        (lambda: plot_scores({"a": torch.tensor([0.0, math.inf])}), "'a'.*1 not finite"),
+        (lambda: plot_scores({}), "sets in log_ratios of at least 1; got 0"),
+        (lambda: plot_scores({"a": torch.tensor([0.0, math.inf])}), "'a'; got NaN or infinity in 1 of 2"),
         (lambda: plot_frontier([], []), "at least one"),
-        (lambda: plot_frontier([0.5], [0.5, 0.4]), "got 1 and 2"),
+        (lambda: plot_frontier([0.5], [0.5, 0.4]), "a quality for each ESS fraction; got 2 and 1"),
         (lambda: plot_frontier([0.0], [0.5]), r"\(0, 1\]"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Projected transport: the constant, bounds that hold and are reached, their errors."""
+"""Projected transport: its constant, bounds that hold and are nearly reached, and their errors."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def test_a_shift_is_bounded_tightly_and_from_below(order: int) -> None:
         order=order,
         num_projections=200,
     )
-    # Of one dimension, order 2 loses nothing in the constant but the root of a mean is not the mean of roots.
+    # Order 2 loses a factor: the W_2 of a projected shift is |U s|, and its mean is below the root of its mean square.
     reached = 0.93 if order == 1 else 0.93 * projection_constant(dim) / projection_constant(dim, order=2)
     limit = 4.4 * 1.5 * distance.lower_bound_error
     assert 5 * reached - limit < distance.lower_bound < 5 + limit
-    # With the square root of n in place of 1 / c a fifth would be lost.
+    # With the square root of n in place of 1 / c the bound would be a fifth smaller.
     if order == 1:
         with_root = distance.lower_bound * projection_constant(dim) * math.sqrt(dim)
         assert with_root < distance.lower_bound * 0.83
@@ -64,7 +64,7 @@ def test_bounds_hold_on_average_and_their_errors_cover(dim: int, rows: int, coun
         ],
         dtype=torch.float64,
     )
-    # W_2 of two Gaussians with axes in common, and W_1 below it.
+    # W_2 of two Gaussians with common axes; W_1 is below it.
     truth = float((scale - 1).norm())
     assert float(runs[:, 2].mean()) < truth and float(runs[:, 4].mean()) < truth
     assert float(runs[:, 2].mean()) > 0.3 * truth
@@ -73,7 +73,7 @@ def test_bounds_hold_on_average_and_their_errors_cover(dim: int, rows: int, coun
         assert_error_covers(runs[:, 0], runs[:, 1], 8)
 
 
-def test_under_one_law_both_bounds_are_0_on_average() -> None:
+def test_under_one_distribution_both_bounds_are_0_on_average() -> None:
     runs = torch.tensor(
         [
             projected_distance(torch.randn(240, 3), torch.randn(240, 3), num_projections=8, seed=seed)[:6]
@@ -81,7 +81,7 @@ def test_under_one_law_both_bounds_are_0_on_average() -> None:
         ],
         dtype=torch.float64,
     )
-    # The largest one, judged on the rows that chose it, would lie above 0.
+    # The largest projection would lie above 0 on the rows that chose it.
     assert_mean(runs[:, [2, 4]], 0.0)
 
 
@@ -127,10 +127,10 @@ def test_images_seeds_and_generators() -> None:
 @pytest.mark.parametrize(
     "settings, words",
     [
-        ({"dim": 0}, "between 1 and the 2 entries of a row; got 0"),
-        ({"dim": 3}, "between 1 and the 2 entries of a row; got 3"),
-        ({"num_projections": 0}, "1 projection or more; got 0"),
-        ({"order": 0.5}, "order 1 or 2; got 0.5"),
+        ({"dim": 0}, "dim between 1 and 2; got 0"),
+        ({"dim": 3}, "dim between 1 and 2; got 3"),
+        ({"num_projections": 0}, "num_projections of at least 1; got 0"),
+        ({"order": 0.5}, "order to be a whole number between 1 and 2; got 0.5"),
         ({"num_repeats": 60}, "rows or more in each set"),
     ],
 )
@@ -141,7 +141,7 @@ def test_bad_settings_get_a_clear_error(settings: dict[str, Any], words: str) ->
 
 def test_bad_samples_get_a_clear_error() -> None:
     x = torch.randn(100, 2)
-    with pytest.raises(ValueError, match=r"\(100, 2\) and \(100, 3\)"):
+    with pytest.raises(ValueError, match=r"real of shape \(row, 2\); got \(100, 3\)"):
         projected_distance(x, torch.randn(100, 3))
-    with pytest.raises(ValueError, match="finite outputs; 100 of 100"):
+    with pytest.raises(ValueError, match="finite outputs; got NaN or infinity in 100 of 100"):
         projected_distance(x * math.nan, x)

@@ -1,4 +1,4 @@
-"""The residual AUC: half under equal laws, the known value under a shift, and no reward for duplicates."""
+"""The residual AUC: 0.5 for equal distributions, the known value for a shift, and no reward for duplicates."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from pyro_gan.evaluate.residual import _delong
 from tests.statistics import assert_close_in_se
 
 
-def test_equal_laws_give_one_half() -> None:
+def test_equal_distributions_give_one_half() -> None:
     x = torch.randn(2, 1000, 20)
     auc = residual_auc(x[0], x[1])
-    # The stated error is that of the held-out rows; the critics' own chance widens it by about a tenth.
+    # The stated error is that of the held-out rows; the randomness of the critics widens it by about a tenth.
     assert_close_in_se(auc.value, 0.5, 1.2 * auc.standard_error, "null")
     assert 0.01 < auc.standard_error < 0.02
 
@@ -34,7 +34,7 @@ def test_a_shift_gives_its_auc() -> None:
 
 
 def test_a_difference_of_scale_is_seen_in_many_dimensions() -> None:
-    # The best critic's AUC is .86.
+    # The AUC of the best critic is 0.86.
     auc = residual_auc(1.15 * torch.randn(1500, 60), torch.randn(1500, 60))
     assert auc.value > 0.7
 
@@ -42,7 +42,7 @@ def test_a_difference_of_scale_is_seen_in_many_dimensions() -> None:
 def test_resampling_with_replacement_is_not_found_out_by_memory() -> None:
     pool = torch.randn(500, 10)
     auc = residual_auc(pool[torch.arange(500).repeat(4)], torch.randn(2000, 10))
-    # Four copies of a row are one fact, and the stated error knows: for 2000 independent rows it would be .009.
+    # Four copies of a row count once, so the stated error is larger than the 0.009 of 2000 independent rows.
     assert_close_in_se(auc.value, 0.5, 1.6 * auc.standard_error, "duplicates")
     assert auc.standard_error > 0.011
 
@@ -87,7 +87,7 @@ def test_delong_is_the_auc_with_its_error() -> None:
     tied = scores().round(1)
     assert _delong(tied, is_real, np.arange(200))[0] == pytest.approx(roc_auc_score(is_real, tied))
     for copies in (1, 3):
-        # Equal rows: one error for all copies together.
+        # All copies of a row have one error together.
         where = np.tile(np.arange(200), copies)
         repeats = [_delong(scores()[where], is_real[where], where) for _ in range(2000)]
         values, variances = np.array(repeats).T
@@ -97,11 +97,16 @@ def test_delong_is_the_auc_with_its_error() -> None:
 @pytest.mark.parametrize(
     "outputs, real, kwargs, words",
     [
-        (torch.randn(99, 3), torch.randn(99, 4), {}, r"\(99, 3\) and \(99, 4\)"),
+        (torch.randn(99, 3), torch.randn(99, 4), {}, r"real of shape \(row, 3\); got \(99, 4\)"),
         (torch.randn(99), torch.randn(99), {}, "event"),
-        (torch.randn(9, 3), torch.randn(99, 3), {}, "50 rows of outputs; got 9"),
-        (torch.randn(99, 3), torch.full((99, 3), math.nan), {}, "finite real; 99 of 99 rows"),
-        (torch.randn(99, 3), torch.randn(99, 3), {"num_folds": 1}, "2 folds"),
+        (torch.randn(9, 3), torch.randn(99, 3), {}, r"outputs of shape .* at least 50 rows; got \(9, 3\)"),
+        (
+            torch.randn(99, 3),
+            torch.full((99, 3), math.nan),
+            {},
+            "finite real; got NaN or infinity in 99 of 99 rows",
+        ),
+        (torch.randn(99, 3), torch.randn(99, 3), {"num_folds": 1}, "num_folds of at least 2; got 1"),
         (torch.ones(99, 3), torch.randn(99, 3), {}, "distinct"),
         (
             torch.randn(14, 3).repeat(25, 1),

@@ -1,4 +1,4 @@
-"""The classifier score against its definition, its error against repeats, and class histograms."""
+"""The classifier score against its definition, its error against repeats, and histograms of classes."""
 
 from __future__ import annotations
 
@@ -12,25 +12,19 @@ from tests.statistics import assert_close_in_se, sample_sd
 
 
 def test_score_is_its_definition() -> None:
-    p = (
-        torch.distributions.Dirichlet(torch.full((5,), 0.3, dtype=torch.float64))
-        .sample((200,))
-        .clamp(min=1e-9)
-    )
+    p = torch.distributions.Dirichlet(torch.full((5,), 0.3, dtype=torch.float64)).sample((200,)).clamp(min=1e-9)
     p = p / p.sum(-1, keepdim=True)
     divergence = (p * (p / p.mean(0)).log()).sum(-1)
     score = classifier_score(p.log())
     assert score.value == pytest.approx(float(divergence.mean().exp()), rel=1e-12)
-    assert score.standard_error == pytest.approx(
-        score.value * float(divergence.std()) / math.sqrt(200), rel=1e-12
-    )
+    assert score.standard_error == pytest.approx(score.value * float(divergence.std()) / math.sqrt(200), rel=1e-12)
 
 
 def test_score_lies_between_one_and_the_number_of_classes() -> None:
     assert classifier_score(torch.zeros(50, 4).log_softmax(-1)).value == pytest.approx(1.0)
-    # Certain: log 0 = -inf adds nothing.
+    # A certain classifier: log 0 = -inf adds nothing.
     assert classifier_score(torch.eye(4).repeat(5, 1).log()).value == pytest.approx(4.0)
-    # A class that nothing is.
+    # No sample is in two of the classes.
     certain = torch.eye(4)[torch.tensor([0, 1]).repeat(10)].log()
     assert classifier_score(certain).value == pytest.approx(2.0)
 

@@ -15,7 +15,7 @@ from pyro_gan.evaluate import closest_pairs, collision_sample_size, collision_te
 from pyro_gan.evaluate.support import _at_most
 from tests.statistics import FALSE_ALARM
 
-LAWS: dict[str, Tensor] = {
+DISTRIBUTIONS: dict[str, Tensor] = {
     "uniform": torch.full((1000,), 1 / 1000, dtype=torch.float64),
     "two levels": torch.cat([torch.full((500,), 0.9 / 500), torch.full((10_000,), 0.1 / 10_000)]).double(),
     "zipf": 1 / torch.arange(1, 3001).double(),
@@ -23,21 +23,21 @@ LAWS: dict[str, Tensor] = {
 }
 
 
-def draw(law: Tensor, num_draws: int) -> Tensor:
-    """Outputs of a generator that has so many, as rows of two numbers."""
-    index = torch.multinomial(law, num_draws, replacement=True)
+def draw(p: Tensor, num_draws: int) -> Tensor:
+    """Outputs of a generator with these probabilities, as rows of two numbers."""
+    index = torch.multinomial(p, num_draws, replacement=True)
     return torch.stack([index.double(), -index.double()], dim=1)
 
 
-@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_intervals_and_least_sizes_cover(name: str) -> None:
-    law = LAWS[name] / LAWS[name].sum()
-    effective = 1 / float(law.square().sum())
-    needed = int((law.sort(descending=True).values.cumsum(0) < 0.9 - 1e-9).sum()) + 1
+    p = DISTRIBUTIONS[name] / DISTRIBUTIONS[name].sum()
+    effective = 1 / float(p.square().sum())
+    needed = int((p.sort(descending=True).values.cumsum(0) < 0.9 - 1e-9).sum()) + 1
     count = 150
-    tests = [collision_test(draw(law, 200)) for _ in range(count)]
+    tests = [collision_test(draw(p, 200)) for _ in range(count)]
     missed = sum(not test.low <= effective <= test.high for test in tests)
-    # The interval is of large samples: a twentieth more is allowed.
+    # The interval holds for large samples: twice the 0.05 is allowed.
     assert binom.sf(missed - 1, count, 0.1) > FALSE_ALARM, missed
     too_large = sum(test.least_size > needed for test in tests)
     assert binom.sf(too_large - 1, count, 0.05) > FALSE_ALARM, too_large
@@ -47,8 +47,8 @@ def test_intervals_and_least_sizes_cover(name: str) -> None:
 
 
 def test_the_least_size_is_not_idle() -> None:
-    assert np.median([collision_test(draw(LAWS["uniform"], 300)).least_size for _ in range(9)]) > 400
-    # 23 people, and no birthday twice: with mass 1, 88 days at least (.95), by the product below.
+    assert np.median([collision_test(draw(DISTRIBUTIONS["uniform"], 300)).least_size for _ in range(9)]) > 400
+    # 23 people without a common birthday: with mass 1 there are at least 88 days (0.95), by the product below.
     alone = math.prod(1 - i / 86 for i in range(23))
     found = collision_test(torch.arange(23.0)[:, None], mass=1.0)
     assert found.value == found.high == math.inf and found.num_collisions == 0
@@ -58,7 +58,7 @@ def test_the_least_size_is_not_idle() -> None:
 
 
 def test_heavy_outputs_do_not_deceive_the_least_size() -> None:
-    # Half of the mass on one output, half spread out: many collisions, and no few outputs hold nine tenths.
+    # Half of the mass lies on one output, half is spread out: many pairs collide, but few outputs never hold 0.9 of it.
     x = torch.randn(400, 1)
     x[torch.rand(400) < 0.5] = 0.0
     test = collision_test(x)
@@ -68,7 +68,7 @@ def test_heavy_outputs_do_not_deceive_the_least_size() -> None:
     assert with_all.least_size > test.least_size
 
 
-def test_repeats_of_a_uniform_law_by_counting() -> None:
+def test_repeats_of_a_uniform_distribution_by_counting() -> None:
     assert 1 - _at_most(365, 23, 0)[23] == pytest.approx(0.5073, abs=1e-4)
     draws = np.random.default_rng().integers(40, size=(20_000, 25))
     repeats = 25 - np.array([len(np.unique(row)) for row in draws])
@@ -91,7 +91,7 @@ def test_a_threshold_counts_near_copies() -> None:
 
 def test_picked_samples_are_farther_apart_than_the_threshold() -> None:
     grid = torch.arange(50.0)[:, None]
-    # A chain of neighbours: each collides with the next, and every second can be picked.
+    # In a chain of neighbours each one collides with the next, and every second one can be picked.
     test = collision_test(grid, threshold=1.0)
     assert (test.num_collisions, test.num_distinct) == (49, 25)
 
@@ -113,22 +113,24 @@ def test_so_many_samples_are_enough(norm: Any, distance: float) -> None:
     tilt = math.sqrt(gamma * size)
     far = torch.tensor([1 + tilt, 1 - tilt]).repeat(size // 2).double() / size
     limit = 1 / size + gamma / 2
-    for law, called_far in ((torch.full((size,), 1 / size), False), (far, True)):
-        shares = [1 / collision_test(draw(law, enough), mass=0.5).value for _ in range(count)]
+    for p, called_far in ((torch.full((size,), 1 / size), False), (far, True)):
+        shares = [1 / collision_test(draw(p, enough), mass=0.5).value for _ in range(count)]
         wrong = sum((share > limit) != called_far for share in shares)
         assert binom.sf(wrong - 1, count, error) > FALSE_ALARM
 
 
 @pytest.mark.parametrize("size, distance", [(10, 0.02), (1000, 0.05), (100_000, 0.2)])
-def test_chebyshev_s_inequality_holds_for_the_worst_law_and_just_so(size: int, distance: float) -> None:
-    # One output takes from all others: third powers are largest.
-    law = torch.full((size,), 1 / size, dtype=torch.float64)
-    law -= distance * math.sqrt(1 - 1 / size) / (size - 1)
-    law[0] = 1 - law[1:].sum()
+def test_chebyshev_s_inequality_holds_for_the_worst_distribution_and_is_nearly_tight(
+    size: int, distance: float
+) -> None:
+    # One output takes mass from all others, which makes the sum of third powers largest.
+    p = torch.full((size,), 1 / size, dtype=torch.float64)
+    p -= distance * math.sqrt(1 - 1 / size) / (size - 1)
+    p[0] = 1 - p[1:].sum()
     gamma, share, third = (
-        float((law - 1 / size).square().sum()),
-        float(law.square().sum()),
-        float((law**3).sum()),
+        float((p - 1 / size).square().sum()),
+        float(p.square().sum()),
+        float((p**3).sum()),
     )
     assert gamma == pytest.approx(distance**2, rel=0.25)
 
@@ -165,9 +167,9 @@ def test_closest_pairs_are_those_of_all_pairs() -> None:
 @pytest.mark.parametrize(
     "samples, settings, words",
     [
-        (torch.randn(9, 2), {}, "at least 10 samples; got 9"),
+        (torch.randn(9, 2), {}, r"at least 10 rows; got \(9, 2\)"),
         (torch.randn(20), {}, r"\(20,\)"),
-        (torch.full((20, 2), math.nan), {}, "finite samples; 20 of 20"),
+        (torch.full((20, 2), math.nan), {}, "finite samples; got NaN or infinity in 20 of 20 rows"),
         (torch.randn(20, 2), {"threshold": -1.0}, "threshold of at least 0"),
         (torch.randn(20, 2), {"mass": 0.0}, r"mass in \(0, 1\]"),
         (torch.randn(20, 2), {"confidence": 1.0}, r"confidence in \(0, 1\)"),
@@ -179,13 +181,17 @@ def test_bad_input_gets_a_clear_error(samples: Tensor, settings: dict[str, Any],
 
 
 def test_bad_settings_get_a_clear_error() -> None:
-    for arguments in ((1, 0.5), (100, 0.0), (100, 2.5)):
-        with pytest.raises(ValueError, match="support of 2 or more"):
+    for arguments, words in (
+        ((1, 0.5), "support_size of at least 2; got 1"),
+        ((100, 0.0), r"distance in \(0, 2\]; got 0"),
+        ((100, 2.5), r"distance in \(0, 2\]; got 2.5"),
+    ):
+        with pytest.raises(ValueError, match=words):
             collision_sample_size(*arguments)
     with pytest.raises(ValueError, match=r"distance in \(0, 1\]"):
         collision_sample_size(100, 1.5, norm="l2")
-    with pytest.raises(ValueError, match="'l1' or 'l2'; got 'max'"):
+    with pytest.raises(ValueError, match="'l1', 'l2'; got 'max'"):
         collision_sample_size(100, 0.5, norm="max")
     for num_pairs in (0, 46):
-        with pytest.raises(ValueError, match=f"num_pairs = {num_pairs}"):
+        with pytest.raises(ValueError, match=f"num_pairs between 1 and 45; got {num_pairs}"):
             closest_pairs(torch.randn(10, 2), num_pairs=num_pairs)

@@ -1,4 +1,4 @@
-"""Transport of finite samples: exact costs, the bound in expectation, its error, and what is refused."""
+"""Transport of finite samples: exact costs, the bound in expectation, its error, and errors for bad input."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pyro_gan.evaluate import TransportDistance, transport_cost, transport_dista
 from pyro_gan.evaluate._blocks import deal
 from tests.statistics import FALSE_ALARM, assert_close_in_se, assert_mean
 
-# N(.5, .8^2) against N(0, 1).
+# The distances of N(0.5, 0.8^2) and N(0, 1).
 W1, W2 = 0.50080165, 0.53851648
 
 
@@ -34,7 +34,7 @@ def repeat(count: int, draw: Callable[[], tuple[Tensor, Tensor]], **settings: An
 
 
 def assert_error_covers(values: Tensor, errors: Tensor, num_terms: int) -> None:
-    """The stated variance is right in the mean: a ratio of two variances, widened for tails that are not normal."""
+    """Assert that the stated variance is right on average: a ratio of variances, with slack for heavy tails."""
     ratio = float(values.var() / errors.square().mean())
     count = len(values)
     low, high = (chi2.ppf(q, count - 1) / (count - 1) for q in (FALSE_ALARM / 2, 1 - FALSE_ALARM / 2))
@@ -50,7 +50,7 @@ def test_the_cost_is_that_of_the_best_assignment(order: int) -> None:
         rows, columns = linear_sum_assignment(costs.numpy())
         expected = float(costs[rows, columns].mean()) ** (1 / order)
         assert transport_cost(a, b, order=order) == pytest.approx(expected, rel=1e-9)
-        # One dimension is sorted, more are solved.
+        # Rows of one dimension are sorted; more dimensions need the solver.
         padded = [torch.cat([x, torch.zeros_like(x)], 1) for x in (a, b)]
         assert transport_cost(*padded, order=order) == pytest.approx(expected, rel=1e-9)
 
@@ -70,7 +70,7 @@ def test_the_bound_holds_in_expectation_and_the_errors_cover(order: int, truth: 
     count = 300
     found = repeat(count, lambda: pair(640), order=order)
     assert float(found["lower_bound"].mean()) < truth
-    # Not by being useless: a fixed part of the distance is seen with 40 rows.
+    # The bound is not useless: 40 rows show a fixed part of the distance.
     assert float(found["lower_bound"].mean()) > 0.3 * truth
     if order == 1:
         assert float(found["value"].mean()) > truth
@@ -83,8 +83,8 @@ def test_the_bound_holds_in_expectation_and_the_errors_cover(order: int, truth: 
     assert float(below.mean()) > 0.95
 
 
-def test_under_one_law_the_bound_is_0_on_average() -> None:
-    # The smaller of both floors, taken from the repeats that it is subtracted from, would leave it above 0.
+def test_under_one_distribution_the_bound_is_0_on_average() -> None:
+    # If the same repeats chose the smaller floor and subtracted it, the mean would be above 0.
     found = repeat(1500, lambda: (torch.randn(96, 1), torch.randn(96, 1)), num_repeats=4)
     assert_mean(found["lower_bound"], 0.0)
     assert_error_covers(found["lower_bound"], found["lower_bound_error"], 3)
@@ -108,7 +108,7 @@ def test_shifted_gaussians_in_the_plane_lie_between_the_bounds() -> None:
 def test_order_2_is_no_upper_bound() -> None:
     coin = torch.randint(2, (6000, 1)).double()
     distance = transport_distance(coin, torch.zeros_like(coin), order=2, num_rows=2, num_repeats=1500)
-    # E sqrt(mean of two coins) = (0 + 2 sqrt(.5) + 1) / 4.
+    # E sqrt(mean of two coins) = (0 + 2 sqrt(0.5) + 1) / 4.
     assert_close_in_se(distance.value, (2 * math.sqrt(0.5) + 1) / 4, distance.standard_error)
     assert distance.value + 5 * distance.standard_error < math.sqrt(0.5)
 
@@ -149,13 +149,13 @@ def test_without_pot_the_cure_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "shape_a, shape_b, settings, words",
     [
-        ((200, 2), (200, 3), {}, r"\(200, 2\) and \(200, 3\)"),
+        ((200, 2), (200, 3), {}, r"real of shape \(row, 2\); got \(200, 3\)"),
         ((200,), (200,), {}, r"\(200,\)"),
         ((31, 2), (200, 2), {}, "32 rows or more.*got 31 outputs"),
         ((200, 2), (200, 2), {"num_rows": 20}, "320 rows or more"),
-        ((200, 2), (200, 2), {"num_rows": 1}, "32 rows or more"),
-        ((200, 2), (200, 2), {"num_repeats": 2}, "3 repeats or more; got 2|3 repeats or more"),
-        ((200, 2), (200, 2), {"order": 3}, "order 1 or 2; got 3"),
+        ((200, 2), (200, 2), {"num_rows": 1}, "num_rows of at least 2; got 1"),
+        ((200, 2), (200, 2), {"num_repeats": 2}, "num_repeats of at least 3; got 2"),
+        ((200, 2), (200, 2), {"order": 3}, "order between 1 and 2; got 3"),
     ],
 )
 def test_bad_input_gets_a_clear_error(
@@ -168,7 +168,7 @@ def test_bad_input_gets_a_clear_error(
 def test_nan_and_unequal_clouds_are_refused() -> None:
     bad = torch.randn(100, 2)
     bad[3, 1] = math.nan
-    with pytest.raises(ValueError, match="finite real; 1 of 100"):
+    with pytest.raises(ValueError, match="finite real; got NaN or infinity in 1 of 100 rows"):
         transport_distance(torch.randn(100, 2), bad)
-    with pytest.raises(ValueError, match=r"got \(5, 2\) and \(4, 2\)"):
+    with pytest.raises(ValueError, match="as many outputs as real rows; got 5 and 4"):
         transport_cost(torch.randn(5, 2), torch.randn(4, 2))

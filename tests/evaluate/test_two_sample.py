@@ -1,4 +1,4 @@
-"""The classifier two-sample test: its p-value under the null, what it finds, and what repeated rows do to it."""
+"""The classifier two-sample test: its p-value under the null hypothesis, its power, and the effect of repeated rows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.statistics import FALSE_ALARM, assert_close_in_se
 PAIRS: dict[str, Callable[[], tuple[Tensor, Tensor]]] = {
     "distinct": lambda: (torch.randn(100, 3), torch.randn(100, 3)),
     "unequal": lambda: (torch.randn(80, 3), torch.randn(400, 3)),
-    # Each output about ten times: without clusters the p-value would be below .05 in every third run.
+    # Each output occurs about ten times; without clusters the p-value would be below 0.05 in every third run.
     "resampled": lambda: (torch.randn(60, 3)[torch.randint(60, (600,))], torch.randn(600, 3)),
 }
 
@@ -35,12 +35,12 @@ def test_under_the_null_small_p_values_are_as_rare_as_they_say(name: str) -> Non
     count = 400
     tests = repeat(PAIRS[name], count)
     p_values = np.array([test.p_value for test in tests])
-    # A normal law in place of an exact one, with sixty clusters, is allowed a tenth.
+    # With sixty clusters the distribution is only nearly normal: a tenth more is allowed.
     slack = 1.1 if name == "resampled" else 1.0
     for level in (0.05, 0.2, 0.5):
         num_below = int((p_values <= level).sum())
         assert stats.binom.sf(num_below - 1, count, slack * level) > FALSE_ALARM, (level, num_below / count)
-    # Valid is not enough: a p-value that is always 1 would be too. An exact one of few rows is a little too large.
+    # A p-value that is always 1 would be valid, too. An exact one of few rows is slightly too large.
     assert (p_values <= 0.5).mean() > 0.25
     if name == "resampled":
         assert (p_values <= 0.2).mean() > 0.1
@@ -53,7 +53,7 @@ def test_under_the_null_small_p_values_are_as_rare_as_they_say(name: str) -> Non
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
 @pytest.mark.parametrize("spread", ["even", "uneven"])
 def test_small_p_values_of_few_clusters_are_rare(spread: str, rate: float) -> None:
-    """Twenty distinct rows against 300 fresh ones, whatever share the classifier names real."""
+    """Twenty distinct rows against 300 fresh ones, for any share that the classifier names real."""
     rng, count = np.random.default_rng(), 3000
     size = np.full(20, 25) if spread == "even" else np.geomspace(1, 100, 20).astype(int)
     identity = np.repeat(np.arange(320), np.concatenate([size, np.ones(300, int)]))
@@ -118,12 +118,16 @@ def test_images_and_the_seed() -> None:
 @pytest.mark.parametrize(
     "outputs, real, words",
     [
-        (torch.randn(99, 3), torch.randn(99, 4), r"\(99, 3\) and \(99, 4\)"),
+        (torch.randn(99, 3), torch.randn(99, 4), r"real of shape \(row, 3\); got \(99, 4\)"),
         (torch.randn(99), torch.randn(99), "event"),
-        (torch.randn(9, 3), torch.randn(99, 3), "50 rows of outputs; got 9"),
-        (torch.randn(99, 3), torch.full((99, 3), math.inf), "finite real; 99 of 99 rows"),
+        (torch.randn(9, 3), torch.randn(99, 3), r"outputs of shape .* at least 50 rows; got \(9, 3\)"),
+        (
+            torch.randn(99, 3),
+            torch.full((99, 3), math.inf),
+            "finite real; got NaN or infinity in 99 of 99 rows",
+        ),
         (torch.ones(99, 3), torch.randn(99, 3), "distinct"),
-        # Dealt evenly, so that this never hangs on the seed.
+        # Rows are dealt evenly, so the seed does not matter here.
         (
             torch.randn(38, 3).repeat(9, 1),
             torch.randn(99, 3),

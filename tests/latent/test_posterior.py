@@ -1,4 +1,4 @@
-"""The latent posterior: one potential in three words, under plates, particles and bounded priors; what it refuses."""
+"""The latent posterior: one potential by three routes, under plates, particles and bounded priors; what it refuses."""
 
 from __future__ import annotations
 
@@ -228,9 +228,7 @@ def test_training_mode_raises_where_it_matters(layer: nn.Module) -> None:
     with pytest.raises(ValueError, match=r"generator\.eval\(\)"):
         LatentPosterior(bad, LogRatio(critic, Bernoulli()), normal())
     LatentPosterior(bad.eval(), LogRatio(critic, Bernoulli()), normal())
-    gan = LatentPosterior(
-        generator, LogRatio(nn.Sequential(layer.eval(), critic).double(), Bernoulli()), normal()
-    )
+    gan = LatentPosterior(generator, LogRatio(nn.Sequential(layer.eval(), critic).double(), Bernoulli()), normal())
     gan.log_ratio.train()
     with pytest.raises(ValueError, match="training mode"):
         gan.validate()
@@ -247,7 +245,7 @@ def test_noise_raises() -> None:
         def forward(self, z: Tensor) -> Tensor:
             return z + 1e-6 * torch.randn_like(z)
 
-    with pytest.raises(ValueError, match="noise of its own"):
+    with pytest.raises(ValueError, match="noise of their own"):
         LatentPosterior(Noisy(), lambda x: x.sum(-1), normal())
 
 
@@ -292,42 +290,42 @@ def test_wrong_latents_raise() -> None:
         gan.potential_fn({"w": torch.zeros(2, DIM)})
 
 
-# check
+# diagnose
 
 
-def test_check_names_a_heavy_tail_and_passes_a_light_one() -> None:
+def test_diagnose_names_a_heavy_tail_and_passes_a_light_one() -> None:
     toy = toys.gaussian_shift(auc=0.7)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        tail = LatentPosterior(toy.generator, toy.log_ratio, toy.prior).check()
+        tail = LatentPosterior(toy.generator, toy.log_ratio, toy.prior).diagnose()
     # The exact ESS fraction of a unit-variance shift is exp(-delta^2).
     delta = float(toy.posterior.mean)
     assert tail.ess_fraction == pytest.approx(torch.exp(torch.tensor(-(delta**2))).item(), rel=0.2)
     with pytest.warns(UserWarning, match="heavy tail"):
-        LatentPosterior(toy.generator, lambda x: 20 * toy.log_ratio(x), toy.prior).check()
+        LatentPosterior(toy.generator, lambda x: 20 * toy.log_ratio(x), toy.prior).diagnose()
 
 
-def test_the_guard_takes_away_what_check_complains_of() -> None:
+def test_the_guard_takes_away_what_diagnose_complains_of() -> None:
     toy = toys.gaussian_shift(auc=0.7)
     real, generated = toy.sample_data(20_000), toy.prior.sample((20_000,))
 
     def critic(x: Tensor) -> Tensor:
-        # Right where the data are, wild beyond: what no held-out row contradicts.
+        # Right where the data are, wild beyond: no held-out row contradicts it.
         return toy.log_ratio(x) + 10 * torch.relu(x[:, 0] - 3.5)
 
     free, guarded = (calibrate(critic, real, generated, max_log_ratio=cap) for cap in (None, "auto"))
     with pytest.warns(UserWarning, match="heavy tail"):
-        wild = LatentPosterior(toy.generator, free, toy.prior).check()
+        wild = LatentPosterior(toy.generator, free, toy.prior).diagnose()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        tame = LatentPosterior(toy.generator, guarded, toy.prior).check()
+        tame = LatentPosterior(toy.generator, guarded, toy.prior).diagnose()
     assert tame.ess_fraction > 10 * wild.ess_fraction
 
 
-def test_check_and_construction_leave_the_generator_alone() -> None:
+def test_diagnose_and_construction_leave_the_generator_alone() -> None:
     toy = toys.gaussian_shift(auc=0.8)
     state = torch.get_rng_state()
-    LatentPosterior(toy.generator, lambda x: 0.1 * toy.log_ratio(x), toy.prior).check(10_000)
+    LatentPosterior(toy.generator, lambda x: 0.1 * toy.log_ratio(x), toy.prior).diagnose(10_000)
     assert torch.equal(state, torch.get_rng_state())
 
 
@@ -339,11 +337,11 @@ def test_a_mixture_of_one_family_is_a_prior() -> None:
     torch.testing.assert_close(gan.potential_fn({"z": z}), -prior.log_prob(z) - z.sum(-1))
 
 
-@pytest.mark.parametrize("law", [dist.Normal(0.0, 1.0), dist.Uniform(-1.0, 1.0)])
+@pytest.mark.parametrize("base", [dist.Normal(0.0, 1.0), dist.Uniform(-1.0, 1.0)])
 @pytest.mark.parametrize("far", [math.nan, math.inf])
-def test_a_latent_that_overflowed_is_no_error(law, far: float) -> None:
-    prior = law.expand([2]).to_event(1)
+def test_a_latent_that_overflowed_is_no_error(base, far: float) -> None:
+    prior = base.expand([2]).to_event(1)
     gan = LatentPosterior(nn.Identity(), lambda x: -x.square().sum(-1), prior)
     potential = gan.potential_fn({"z": torch.tensor([[far, 0.0], [0.1, 0.2]])})
-    # A chain at plus infinity of a bounded prior stands on its edge, where the Jacobian is 0.
+    # At plus infinity a chain of a bounded prior is at its edge, where the Jacobian is 0.
     assert not potential[0].isfinite() and potential[1].isfinite()

@@ -1,4 +1,4 @@
-"""Linear generators whose likelihood is known, in double precision."""
+"""Linear generators with a known likelihood, in double precision."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def double(*rows: object) -> Tensor:
     return torch.tensor(rows, dtype=torch.float64)
 
 
-#: Two latents, three coordinates; the reference's test bed.
+#: Two latents, three coordinates; the tests know its likelihoods to eight digits.
 THREE = LinearGaussian(double([1, 0], [0.5, 1], [0, -2]), double(0.1, -0.2, 0.3), 0.5)
 POINTS = double([0, 0, 0], [1, 1, 1], [0.1, -0.2, 0.3], [2, -1, 0.5])
 GAP_LINEAR = 0.0056641
@@ -52,7 +52,7 @@ def random_linear(latent: int, dim: int) -> LinearGaussian:
 
 
 def gan_of(linear: LinearGaussian, **options: object) -> EntropicGAN:
-    """The same thing with a network for a generator."""
+    """The same model with a network as the generator."""
     dim, latent = linear.weight.shape
     generator = nn.Linear(latent, dim, dtype=torch.float64)
     with torch.no_grad():

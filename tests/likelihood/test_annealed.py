@@ -1,4 +1,4 @@
-"""Annealed importance sampling and its sandwich against closed forms; what adapts, adapts on other particles."""
+"""Annealed importance sampling and its sandwich against closed forms; step sizes adapt on other particles."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ KERNELS = {
 
 
 def test_one_temperature_is_the_prior(seed: int) -> None:
-    """The same draws give the same value; two routines for the distance leave a rounding."""
+    """The same draws give the same value, up to the rounding of two routines for the distance."""
     model = gan_of(THREE).model()
     pyro.set_rng_seed(seed)
     annealed = AnnealedImportance(num_temperatures=1, num_particles=50)(model, POINTS[:1])
@@ -45,19 +45,17 @@ def test_one_temperature_is_the_prior(seed: int) -> None:
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("num_temperatures", [2, 15])
 def test_mean_weights_are_unbiased(kernel: str, num_temperatures: int) -> None:
-    """Of many data alike: the mean of f-hat over f is 1, both ways, with as few rungs as one likes."""
-    # One latent and wide noise, that means of weights have a finite spread worth testing.
+    """For many equal data points the mean of f-hat over f is 1, in both directions and with few temperatures."""
+    # With one latent and wide noise the spread of the mean weight is finite and small enough for a test.
     linear = LinearGaussian(double([1.0], [0.5]), double(0, 0), 2.0)
     model = gan_of(linear).model()
     y = torch.tensor([[1.0, -0.5]], dtype=torch.float64).expand(400, 2)
-    estimator = AnnealedImportance(
-        num_temperatures=num_temperatures, num_particles=10, kernel=KERNELS[kernel]
-    )
-    schedule = estimator._tune(model, y)
-    up = estimator._climb(model, y, schedule)
+    estimator = AnnealedImportance(num_temperatures=num_temperatures, num_particles=10, kernel=KERNELS[kernel])
+    schedule = estimator.schedule(model, y)
+    up = estimator.lower(model, y, schedule)
     assert_mean((up.value - linear.log_prob(y)).exp(), 1.0, "upwards")
     z = linear.posterior()(y).sample()
-    down = estimator._descend(model, z, y, schedule)
+    down = estimator.upper(model, z, y, schedule)
     assert_mean((linear.log_prob(y) - down.value).exp(), 1.0, "downwards")
     assert (up.is_bound, down.is_bound) == ("lower", "upper")
 
@@ -67,10 +65,10 @@ def test_a_forgotten_increment_would_be_seen() -> None:
     model = gan_of(THREE).model()
     y = POINTS[:1].expand(400, 3)
     estimator = AnnealedImportance(num_temperatures=5, num_particles=10)
-    schedule = estimator._tune(model, y)
+    schedule = estimator.schedule(model, y)
     short = schedule._replace(betas=(*schedule.betas[:-1], 0.9))
     with pytest.raises(AssertionError):
-        assert_mean((estimator._climb(model, y, short).value - THREE.log_prob(y)).exp(), 1.0)
+        assert_mean((estimator.lower(model, y, short).value - THREE.log_prob(y)).exp(), 1.0)
 
 
 @pytest.mark.parametrize(("latent", "dim"), [(2, 5), (4, 4), (5, 3)])
@@ -83,7 +81,7 @@ def test_random_models_are_met_and_never_exceeded(latent: int, dim: int) -> None
     # By Markov's inequality no value is above by t nats with more than probability exp(-t).
     assert bool((error < math.log(10 / 1e-5)).all())
     assert_close_in_se(error.mean(), 0.0, 0.15)
-    # Where weights are this even their delta method holds.
+    # The delta method holds where weights are this even.
     even = estimate.ess > 10
     assert_close_in_se(error[even], 0.0, 1.2 * estimate.standard_error[even])
 
@@ -93,7 +91,7 @@ def test_the_sandwich_holds_and_closes() -> None:
     model = gan_of(linear).model()
     gaps = []
     for num_temperatures in (5, 100):
-        sandwich = Sandwich(num_temperatures=num_temperatures, num_particles=16)(model, 20)
+        sandwich = Sandwich(AnnealedImportance(num_temperatures=num_temperatures, num_particles=16))(model, 20)
         exact = linear.log_prob(sandwich.y)
         lower, upper = sandwich.lower.value - exact, sandwich.upper.value - exact
         se = [float(side.std()) / math.sqrt(20) for side in (lower, upper)]
@@ -104,7 +102,7 @@ def test_the_sandwich_holds_and_closes() -> None:
 
 
 def test_bounded_latents_and_images() -> None:
-    """In unconstrained coordinates, with event dimensions; the integral by the prior's own draws."""
+    """In unconstrained coordinates and with event dimensions, against weighted draws of the prior."""
     prior = dist.Uniform(-torch.ones(2), torch.ones(2)).to_event(1)
     generator = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Unflatten(-1, (1, 2, 2)))
     model = EntropicModel(generator, prior, loss="l1", regularization=0.5, chunk_size=64)
@@ -113,12 +111,12 @@ def test_bounded_latents_and_images() -> None:
     weighed = ImportanceWeighted(num_particles=20_000)(model, y)
     se = (annealed.standard_error.square() + weighed.standard_error.square()).sqrt()
     assert_close_in_se(annealed.value, weighed.value, 1.5 * se)
-    gap = Sandwich(num_temperatures=50, num_particles=20)(model, 5).gap
+    gap = Sandwich(AnnealedImportance(num_temperatures=50, num_particles=20))(model, 5).gap
     assert gap.shape == (5,) and bool((gap.abs() < 1.5).all())
 
 
 def test_data_do_not_mix() -> None:
-    """A datum's particles see that datum only: an outlier beside it changes no value beyond its error."""
+    """The particles of a data point see that point only: an outlier changes no other value beyond its error."""
     model = gan_of(THREE).model()
     y = torch.cat([POINTS, 30 * torch.ones(1, 3, dtype=torch.float64)])
     estimate = AnnealedImportance(num_temperatures=200, num_particles=50)(model, y)
@@ -126,7 +124,7 @@ def test_data_do_not_mix() -> None:
 
 
 class RarelyNan(nn.Module):
-    """NaN where the first latent is negative, which no prior draw of the checks at the door is."""
+    """NaN for negative latents, but only once it is armed: after the checks of the constructor."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -139,16 +137,17 @@ class RarelyNan(nn.Module):
 def test_nan_is_named() -> None:
     generator = RarelyNan()
     model = EntropicModel(generator, dist.Normal(torch.zeros(2), 1.0).to_event(1), regularization=0.5)
-    model._latent.generator.armed = True
+    model.latents.generator.armed = True
     with pytest.raises(ValueError, match="likelihood is NaN"):
         AnnealedImportance(num_temperatures=3)(model, torch.zeros(2, 2))
 
 
 def test_bad_arguments() -> None:
     for bad in ({"num_temperatures": 0}, {"num_particles": 0}):
-        for make in (AnnealedImportance, Sandwich):
-            with pytest.raises(ValueError, match="at least 1"):
-                make(**bad)
+        with pytest.raises(ValueError, match="at least 1"):
+            AnnealedImportance(**bad)
+    with pytest.raises(ValueError, match="estimator to be an AnnealedImportance"):
+        Sandwich(ImportanceWeighted())
     with pytest.raises(ValueError, match="num_data"):
         Sandwich()(gan_of(THREE).model(), 0)
     with pytest.raises(ValueError, match="differentiable function of y"):

@@ -1,4 +1,4 @@
-"""Closed forms of linear generators against the reference's numbers and against one another."""
+"""Closed forms of linear generators against fixed numbers and against one another."""
 
 from __future__ import annotations
 
@@ -35,9 +35,7 @@ def test_likelihood_and_posterior() -> None:
     assert close(THREE.log_prob(POINTS), exact, 1e-6)
     posterior = THREE.posterior()
     assert close(posterior.covariance, double([0.17213115, -0.01639344], [-0.01639344, 0.04918033]), 1e-8)
-    assert close(
-        posterior(POINTS).mean[:2], double([-0.05245902, 0.15737705], [1.04590164, -0.13770492]), 1e-8
-    )
+    assert close(posterior(POINTS).mean[:2], double([-0.05245902, 0.15737705], [1.04590164, -0.13770492]), 1e-8)
     assert close(THREE.surrogate(POINTS, posterior), THREE.log_prob(POINTS), 1e-10)
 
 
@@ -85,7 +83,7 @@ def test_one_dimension() -> None:
 
 
 def test_the_cheapest_generator_of_one_dimension() -> None:
-    """In the KL form w^2 = S - lambda / 2, and there the bound is the data's entropy."""
+    """In the KL form w^2 = S - lambda / 2, and there the bound is the entropy of the data."""
     from scipy import optimize
 
     def cost(w: float) -> float:
@@ -138,7 +136,7 @@ def test_the_coupling_has_the_priors_marginal_and_the_best_surrogate(latent: int
     log_constant = -0.5 * dim * math.log(math.pi * linear.regularization)
     cost = float(linear.transport_cost(mean, covariance))
     assert abs(mean_surrogate(coupling) - (log_constant - cost / linear.regularization)) < 1e-8
-    # Turning the coupling keeps its marginal, and so stays a plan, but a dearer one.
+    # A rotated coupling has the same marginal, so it is still a plan, but a more costly one.
     turn = torch.linalg.qr(torch.eye(latent).double() + 0.1 * torch.randn(latent, latent).double()).Q
     other = AffineGuide(turn @ coupling.gain, mean, turn @ coupling.covariance @ turn.T)
     assert mean_surrogate(other) < mean_surrogate(coupling) + 1e-12
@@ -172,7 +170,7 @@ def test_it_is_read_off_a_network() -> None:
     [
         ({"prior": dist.Uniform(-torch.ones(2), torch.ones(2)).to_event(1)}, "standard normal prior"),
         ({"prior": dist.Normal(torch.zeros(2), 2.0).to_event(1)}, "standard normal prior"),
-        ({"generator": nn.Sequential(nn.Linear(2, 3), nn.Tanh())}, "this one bends"),
+        ({"generator": nn.Sequential(nn.Linear(2, 3), nn.Tanh())}, "got one that bends"),
         ({"loss": "l1"}, "squared L2"),
     ],
 )
@@ -188,7 +186,7 @@ def test_no_closed_form(options: dict[str, object], words: str) -> None:
 
 
 def test_bad_shapes() -> None:
-    with pytest.raises(ValueError, match=r"weight \(dim, latent\)"):
+    with pytest.raises(ValueError, match=r"bias of shape \(3,\); got \(2,\)"):
         LinearGaussian(torch.eye(3), torch.zeros(2), 1.0)
     with pytest.raises(ValueError, match="positive, finite regularization"):
         LinearGaussian(torch.eye(3), torch.zeros(3), 0.0)

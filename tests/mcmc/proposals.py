@@ -1,17 +1,17 @@
-"""A user's own proposal, asymmetric, and the same without its ratio of densities."""
+"""An asymmetric proposal as a user writes it, and the same one without its ratio of densities."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from pyro_gan.mcmc.metropolis import State
+from pyro_gan.mcmc import State
 
 __all__ = ["Drifting", "Unbalanced"]
 
 
 class Drifting:
-    """z' = .8 z + .3 + .6 eps: a law of its own, N(1.5, 1), and none of the targets'."""
+    """z' = 0.8 z + 0.3 + 0.6 eps, which leaves N(1.5, 1) invariant and no target of the tests."""
 
     def propose(self, state: State) -> tuple[Tensor, Tensor]:
         z = self._centre(state.z) + 0.6 * torch.randn_like(state.z)
@@ -26,7 +26,7 @@ class Drifting:
 
 
 class Unbalanced(Drifting):
-    """The same, taken for symmetric."""
+    """The same proposal, but it says that it is symmetric."""
 
     def propose(self, state: State) -> tuple[Tensor, Tensor]:
         z, log_q_ratio = super().propose(state)

@@ -1,4 +1,4 @@
-"""Laws of independence chains on the Gaussian shift that start at real data, exact on a grid.
+"""Distributions of independence chains on the Gaussian shift that start at real data, exact on a grid.
 
 The data are N(delta, 1), the proposals N(0, 1), and their ratio w grows with x, so that the flow of probability
 from everywhere below x and from everywhere above it are two running sums.
@@ -17,11 +17,11 @@ Cdf = Callable[[np.ndarray], np.ndarray]
 
 
 class ShiftLaws:
-    """Laws of the first draw after `warmup_steps`, by policy, as cumulative distributions.
+    """Cumulative distributions of the first draw after `warmup_steps`, by policy.
 
     Args:
-        delta: Shift; sqrt(2) times the normal quantile of the AUC.
-        warmup_steps: Steps of every chain.
+        delta: The shift, sqrt(2) times the normal quantile of the AUC.
+        warmup_steps: Warmup steps of each chain.
     """
 
     def __init__(self, delta: float, warmup_steps: int) -> None:
@@ -31,7 +31,7 @@ class ShiftLaws:
         self._weight = np.exp(delta * self.x - 0.5 * delta**2)
         self._data = self._proposal * self._weight
         self._steps = warmup_steps
-        # A state's chance to be left in a step.
+        # The probability of leaving a state in a step.
         below = np.cumsum(self._proposal * self._weight) * self._step
         above = self._integral(self._proposal) - np.cumsum(self._proposal) * self._step
         self._leave = np.clip(below / self._weight + above, 0.0, 1.0)
@@ -39,24 +39,24 @@ class ShiftLaws:
 
     @property
     def waiting(self) -> float:
-        """Share of the chains that have accepted nothing when warmup ends."""
+        """Share of chains that have accepted nothing when warmup ends."""
         return self._integral(self._stuck)
 
     def truth(self) -> Cdf:
-        """The data's."""
+        """Return the distribution of the data."""
         return self._cdf(self._data)
 
     def drop(self) -> Cdf:
-        """Of the chains that have moved."""
+        """Return the distribution of chains that have moved."""
         return self._cdf(self._kernel(self._data - self._stuck))
 
     def proceed(self, budget: int) -> Cdf:
-        """Of those, and of chains that accepted within the budget."""
+        """Return the distribution of chains that have moved, or have accepted within the budget."""
         accepted = self._stuck * (1 - (1 - self._leave) ** budget) / np.maximum(self._leave, 1e-300)
         return self._cdf(self._kernel(self._data - self._stuck + self._arrive(accepted)))
 
     def restart(self) -> Cdf:
-        """Of those, and of chains that began again at a proposal."""
+        """Return the distribution of chains that have moved, or have started again from a proposal."""
         again = self._proposal
         for _ in range(self._steps - 1):
             again = self._kernel(again)
@@ -66,11 +66,9 @@ class ShiftLaws:
         return density * (1 - self._leave) + self._arrive(density)
 
     def _arrive(self, density: np.ndarray) -> np.ndarray:
-        """Density of the proposals accepted in a step from states of this density."""
+        """Return the density of the proposals that are accepted in a step from states of this density."""
         from_below = np.cumsum(density) * self._step
-        from_above = (
-            np.cumsum((density / self._weight)[::-1])[::-1] * self._step - density / self._weight * self._step
-        )
+        from_above = np.cumsum((density / self._weight)[::-1])[::-1] * self._step - density / self._weight * self._step
         return self._proposal * (from_below + self._weight * from_above)
 
     def _integral(self, density: np.ndarray) -> float:

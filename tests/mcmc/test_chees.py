@@ -1,4 +1,4 @@
-"""ChEES and jittered trajectories: what warmup learns, that it stops, and that what it leaves is exact."""
+"""ChEES and jittered trajectories: what warmup learns, that it stops, and that chains are exact afterwards."""
 
 from __future__ import annotations
 
@@ -14,10 +14,18 @@ from pyro.ops.stats import effective_sample_size
 from torch import Tensor
 
 from pyro_gan import LatentPosterior, VectorizedMCMC
-from pyro_gan.mcmc import BatchHMC, BatchKernel, ChEES, IndependenceMH, LocalGlobal
+from pyro_gan.mcmc import (
+    BatchHMC,
+    BatchKernel,
+    ChEES,
+    IndependenceMH,
+    Info,
+    LocalGlobal,
+    State,
+    SteppedKernel,
+)
 from pyro_gan.mcmc._halton import halton
 from pyro_gan.mcmc.hmc import accept_trajectory, leapfrog
-from pyro_gan.mcmc.metropolis import Info, State
 from pyro_gan.mcmc.scale import RunningScale
 from pyro_gan.mcmc.trajectory import TrajectoryLength, chees_gradient
 from tests.exact_targets import TARGETS, correlated_gaussian
@@ -27,7 +35,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*accepted nothing", "ignore:.*a
 
 
 class Gaussian:
-    """A potential of a normal law, which counts the gradients it is asked for."""
+    """The potential of a normal distribution, which counts its evaluations."""
 
     def __init__(self, precision: Tensor) -> None:
         self.precision = precision.double()
@@ -47,27 +55,22 @@ class Gaussian:
 
     def sample(self, num_draws: int) -> Tensor:
         return (
-            torch.randn(num_draws, len(self.precision), dtype=torch.float64)
-            @ torch.linalg.cholesky(self.covariance).T
+            torch.randn(num_draws, len(self.precision), dtype=torch.float64) @ torch.linalg.cholesky(self.covariance).T
         )
 
 
 def scaled(dim: int, condition: float) -> Gaussian:
-    """Independent coordinates, of standard deviations from 1 to 1 / sqrt(condition)."""
+    """Independent coordinates with standard deviations from 1 to 1 / sqrt(condition)."""
     return Gaussian(torch.logspace(0, math.log10(condition), dim).diag())
 
 
 def rotated(dim: int, condition: float) -> Gaussian:
-    """The same, turned: no diagonal mass helps."""
-    turn, _ = torch.linalg.qr(
-        torch.randn(dim, dim, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    )
+    """The same distribution, rotated: no diagonal mass helps."""
+    turn, _ = torch.linalg.qr(torch.randn(dim, dim, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
     return Gaussian(turn * torch.logspace(0, math.log10(condition), dim, dtype=torch.float64) @ turn.T)
 
 
-def run(
-    kernel: BatchKernel, start: Tensor, *, draws: int = 150, warmup: int = 150, **options: Any
-) -> VectorizedMCMC:
+def run(kernel: BatchKernel, start: Tensor, *, draws: int = 150, warmup: int = 150, **options: Any) -> VectorizedMCMC:
     mcmc = VectorizedMCMC(
         kernel,
         draws,
@@ -82,7 +85,7 @@ def run(
 
 
 def ess_per_gradient(make: Callable[..., BatchKernel], law: Gaussian, *, num_chains: int = 100) -> float:
-    """The least over coordinates and their squares, warmup left out, of a chain."""
+    """Return effective draws for each gradient after warmup: the least over coordinates and their squares."""
     before: list[int] = []
 
     def count(kernel: BatchKernel, params: Any, stage: str, step: int) -> None:
@@ -95,7 +98,7 @@ def ess_per_gradient(make: Callable[..., BatchKernel], law: Gaussian, *, num_cha
     return ess / num_chains / (law.calls - before[0])
 
 
-# The sequence of jitter.
+# The jitter sequence.
 
 
 def test_the_halton_sequence_covers_the_interval() -> None:
@@ -106,10 +109,13 @@ def test_the_halton_sequence_covers_the_interval() -> None:
 # Exactness.
 
 
-class LengthOfTheState(ChEES):
-    """ChEES whose trajectories are as long as their start says."""
+class LengthOfTheState(SteppedKernel):
+    """HMC whose trajectories have a length that depends on their start."""
 
-    def _transition(self, state: State) -> tuple[State, Info]:
+    uses_gradient = True
+    optimal_accept_prob = 0.65
+
+    def transition(self, state: State) -> tuple[State, Info]:
         momentum = torch.randn_like(state.z)
         size = self.step_size * (1 + 0.9 * torch.tanh(state.z[:, :1]))
         return accept_trajectory(state, *_swapped(leapfrog(state, self.target, size, 5, momentum), momentum))
@@ -120,7 +126,7 @@ def _swapped(ends: tuple[State, Tensor], momentum: Tensor) -> tuple[State, Tenso
 
 
 def learnt(kernel: BatchKernel, draws: Tensor) -> BatchKernel:
-    """A kernel at the end of a warmup of 20 steps, of as many chains as there are draws."""
+    """Return a kernel after 20 warmup steps, with a chain for each draw."""
     kernel.bind(len(draws))
     kernel.initial_params = {"z": draws}
     kernel.setup(20)
@@ -141,7 +147,7 @@ def test_what_warmup_leaves_is_exact(target: str) -> None:
     kernel = learnt(ChEES(model_of(target)), law.sample(10_000))
     assert (kernel.scale != 1).all()
     steps = []
-    # Trajectories of several lengths, each from fresh exact draws.
+    # Trajectories of several lengths, each from new exact draws.
     for _ in range(3):
         after = kernel.sample({"z": law.sample(10_000)})["z"]
         steps.append(kernel.num_steps)
@@ -153,12 +159,10 @@ def test_jittered_trajectories_are_exact(jitter: float) -> None:
     law = TARGETS["banana"]()
     kernel = learnt(BatchHMC(model_of("banana"), jitter=jitter, num_steps=4), law.sample(10_000))
     for _ in range(3):
-        assert_same_distribution(
-            kernel.sample({"z": law.sample(10_000)})["z"], law.sample(10_000), f"jitter {jitter}"
-        )
+        assert_same_distribution(kernel.sample({"z": law.sample(10_000)})["z"], law.sample(10_000), f"jitter {jitter}")
 
 
-def test_trajectories_as_long_as_the_state_says_are_found_out() -> None:
+def test_a_length_that_depends_on_the_state_is_found() -> None:
     law = TARGETS["banana"]()
     kernel = LengthOfTheState(model_of("banana"), step_size=0.3)
     kernel.bind(50_000)
@@ -190,14 +194,22 @@ def test_scales_are_found(start: str) -> None:
 
 @pytest.mark.parametrize("first", [0.1, 1.0, 2.0])
 def test_the_trajectory_length_does_not_depend_on_where_it_starts(first: float) -> None:
-    # Coordinates of one scale turn once in 2 pi. The criterion has another maximum near 5, which 3 may climb.
+    # Coordinates of one scale have the period 2 pi. The criterion has another maximum near 5, too near a start at 3.
     kernel = ChEES(potential_fn=rotated(30, 1.0), trajectory_length=first)
     run(kernel, torch.randn(200, 30, dtype=torch.float64), warmup=300, draws=5)
     assert 1.4 < float(kernel.trajectory_length) < 2.6
 
 
+def test_the_criterion_is_about_the_centre_of_the_target() -> None:
+    # About the origin half a turn, pi, would be best: it changes the distance from there most.
+    law = Gaussian(torch.eye(30))
+    kernel = ChEES(potential_fn=lambda params: law({"z": params["z"] - 100.0}))
+    run(kernel, 100 + torch.randn(200, 30, dtype=torch.float64), warmup=300, draws=5)
+    assert 1.4 < float(kernel.trajectory_length) < 2.6
+
+
 def test_chains_that_start_far_away_do_not_spoil_the_trajectory() -> None:
-    # The slowest of these takes 3.6 in units of the scales; out there the criterion is a million times larger.
+    # The slowest coordinate needs 3.6 in units of the scales; far away the criterion is a million times larger.
     kernel = ChEES(potential_fn=rotated(20, 100.0))
     run(kernel, 30 + torch.randn(100, 20, dtype=torch.float64), warmup=400, draws=5)
     assert 2.3 < float(kernel.trajectory_length) < 5.0
@@ -218,7 +230,7 @@ def test_effective_draws_a_gradient_against_ten_fixed_steps(
 ) -> None:
     ours = ess_per_gradient(ChEES, shape(dim, condition))
     theirs = ess_per_gradient(BatchHMC, shape(dim, condition))
-    # Of an ill-scaled law that is rotated no diagonal mass learns anything, and ten steps happen to be the best number.
+    # A diagonal mass does not help a rotated distribution, and ten steps happen to be the best number.
     ten_are_best = shape is rotated and condition == 100
     assert ours > (0.9 if ten_are_best else 1.2) * theirs
 
@@ -226,9 +238,7 @@ def test_effective_draws_a_gradient_against_ten_fixed_steps(
 def test_the_trajectory_length_is_close_to_the_best() -> None:
     law = rotated(20, 100.0)
     fixed = [
-        ess_per_gradient(
-            functools.partial(ChEES, trajectory_length=length, adapt_trajectory_length=False), law
-        )
+        ess_per_gradient(functools.partial(ChEES, trajectory_length=length, adapt_trajectory_length=False), law)
         for length in (1.0, 2.0, 4.0, 8.0)
     ]
     assert fixed[0] < 0.7 * max(fixed) and fixed[-1] < 0.9 * max(fixed)
@@ -237,9 +247,7 @@ def test_the_trajectory_length_is_close_to_the_best() -> None:
 
 def test_jitter_breaks_resonance() -> None:
     law = Gaussian(torch.linspace(1.0, 4.0, 60).diag())
-    jittered, fixed = (
-        ess_per_gradient(functools.partial(BatchHMC, jitter=jitter), law) for jitter in (0.5, 0.0)
-    )
+    jittered, fixed = (ess_per_gradient(functools.partial(BatchHMC, jitter=jitter), law) for jitter in (0.5, 0.0))
     assert jittered > 5 * fixed
 
 
@@ -304,7 +312,7 @@ def test_a_second_run_begins_anew() -> None:
 @pytest.mark.parametrize("make", [ChEES, BatchHMC])
 def test_no_step_after_warmup_waits_for_the_device(make: Callable[..., BatchKernel], monkeypatch) -> None:
     kernel = learnt(make(potential_fn=scaled(3, 4.0)), torch.randn(20, 3, dtype=torch.float64))
-    params = kernel.sample(kernel._last_params)
+    params = kernel.sample(kernel.target.unpack(kernel.state.z))
 
     def refuse(*_: Any) -> Any:
         raise AssertionError("a number was read from the device")
@@ -320,7 +328,7 @@ def test_a_trajectory_takes_as_many_gradients_as_it_says() -> None:
     kernel = learnt(ChEES(potential_fn=law), torch.randn(20, 3, dtype=torch.float64))
     fixed = learnt(BatchHMC(potential_fn=law, num_steps=7), torch.randn(20, 3, dtype=torch.float64))
     for one in (kernel, fixed):
-        params = one._last_params
+        params = one.sample(one.target.unpack(one.state.z))
         for _ in range(5):
             before = law.calls
             params = one.sample(params)
@@ -357,21 +365,21 @@ def test_regions_without_a_score_do_not_stop_learning() -> None:
     assert 0.5 < float(kernel.trajectory_length) < 5.0
 
 
-def test_one_stuck_chain_is_heard_and_the_edge_of_the_support_is_not() -> None:
+def test_one_stuck_chain_counts_and_the_edge_of_the_support_does_not() -> None:
     kernel = learnt(ChEES(potential_fn=scaled(3, 4.0)), torch.randn(100, 3, dtype=torch.float64))
     accept_prob = torch.ones(100)
     accept_prob[:1] = 0.0
     info = kernel.info._replace(accept_prob=accept_prob)
     kernel._inside = torch.ones(100, dtype=torch.bool)
-    assert float(kernel._acceptance(info)) < 0.1
+    assert float(kernel.adaptation_statistic(info)) < 0.1
     kernel._inside = accept_prob > 0
-    assert float(kernel._acceptance(info)) == pytest.approx(0.99)
+    assert float(kernel.adaptation_statistic(info)) == pytest.approx(0.99)
     kernel._inside = torch.zeros(100, dtype=torch.bool)
-    assert float(kernel._acceptance(info)) == 0.0
+    assert float(kernel.adaptation_statistic(info)) == 0.0
 
 
 def test_no_chain_is_left_where_the_target_is_narrow() -> None:
-    # A funnel's neck: a plain mean of .8 leaves chains there that never move.
+    # With a plain mean of 0.8 chains in the neck of the funnel never move.
     def funnel(params: dict[str, Tensor]) -> Tensor:
         v, x = params["z"][:, 0], params["z"][:, 1:]
         return v.square() / 2 + (x.square() * torch.exp(-v).unsqueeze(-1)).sum(-1) / 2 + x.shape[1] * v / 2
@@ -390,7 +398,7 @@ def test_a_gradient_without_any_chance_to_move_is_left_out() -> None:
 
 
 def test_the_gradient_of_the_criterion() -> None:
-    # On N(0, I) positions turn; of 1/4 E (|q'|^2 - |q|^2)^2 = d sin(t)^2 / 2 the slope in log t is d t sin(t) cos(t).
+    # On N(0, I) positions rotate; 1/4 E (|q'|^2 - |q|^2)^2 = d sin(t)^2 / 2 has the slope d t sin(t) cos(t) in log t.
     q, p = torch.randn(2, 400_000, 2, dtype=torch.float64)
     for t in (0.4, 1.2, 2.0):
         end, momentum = q * math.cos(t) + p * math.sin(t), p * math.cos(t) - q * math.sin(t)

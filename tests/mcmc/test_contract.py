@@ -1,9 +1,8 @@
-"""The contract every kernel keeps: shapes, dtypes, runners, pickles, NaN, caches, adaptation."""
+"""The contract of every kernel: shapes, dtypes, runners, pickling, NaN, stored states, adaptation."""
 
 from __future__ import annotations
 
 import copy
-import functools
 import pickle
 import warnings
 from collections.abc import Callable
@@ -19,69 +18,21 @@ from pyro_gan import LatentPosterior, VectorizedMCMC, toys
 from pyro_gan.mcmc import (
     ISIR,
     MALA,
-    PCN,
     ULA,
     BatchHMC,
     BatchKernel,
     ChEES,
     IndependenceMH,
-    LocalGlobal,
-    MetropolisHastings,
-    RandomWalk,
 )
-from tests.mcmc.proposals import Drifting
+from tests.mcmc.members import EXACT, KERNELS, STEPPED, described
 
-
-def drift_and_jump(
-    model: Any = None,
-    potential_fn: Callable | None = None,
-    *,
-    num_chains: int | None = None,
-    proposal: dist.TorchDistribution | None = None,
-    **options: Any,
-) -> LocalGlobal:
-    jump = ISIR(model, potential_fn, num_particles=3, proposal=proposal)
-    return LocalGlobal(MALA(model, potential_fn, **options), jump, num_chains=num_chains, num_local=1)
-
-
-def walk_and_jump(
-    model: Any = None,
-    potential_fn: Callable | None = None,
-    *,
-    num_chains: int | None = None,
-    proposal: dist.TorchDistribution | None = None,
-    **options: Any,
-) -> LocalGlobal:
-    jump = IndependenceMH(model, potential_fn, proposal=proposal)
-    walk = PCN(model, potential_fn, proposal=proposal, **options)
-    return LocalGlobal(walk, jump, num_chains=num_chains, num_local=2, num_global=2)
-
-
-KERNELS: dict[str, Callable[..., BatchKernel]] = {
-    "IndependenceMH": IndependenceMH,
-    "ISIR": ISIR,
-    "MALA": MALA,
-    "ULA": ULA,
-    "BatchHMC": BatchHMC,
-    "ChEES": ChEES,
-    "RandomWalk": RandomWalk,
-    "PCN": PCN,
-    "MetropolisHastings": functools.partial(MetropolisHastings, proposal=Drifting()),
-    "LocalGlobal, MALA and ISIR": drift_and_jump,
-    "LocalGlobal, PCN and IndependenceMH": walk_and_jump,
-}
-STEPPED = {
-    name: kernel
-    for name, kernel in KERNELS.items()
-    if name not in ("IndependenceMH", "ISIR", "MetropolisHastings")
-}
-# A few steps are asked for; chains that stay are part of them.
+# In a few steps some chains do not move.
 pytestmark = pytest.mark.filterwarnings("ignore:.*accepted nothing", "ignore:.*after warmup diverged")
 
-# These propose from a distribution, and a bare potential has none.
-PROPOSING = (IndependenceMH, ISIR, PCN, drift_and_jump, walk_and_jump)
-# These have an integrator, which can diverge.
-WITH_GRADIENT = (MALA, ULA, BatchHMC, ChEES, drift_and_jump)
+# Kernels that propose from a distribution, which a bare potential does not have.
+PROPOSING = {name: make for name, make in KERNELS.items() if described(make).needs_prior}
+# Kernels with an integrator, which can diverge.
+WITH_GRADIENT = [make for make in KERNELS.values() if described(make).uses_gradient]
 
 
 @pytest.fixture(params=KERNELS)
@@ -100,7 +51,7 @@ def posterior(dtype: torch.dtype = torch.float32, dim: int = 2) -> LatentPosteri
 
 
 def bare(kernel_class: Callable[..., BatchKernel], potential_fn: Callable, **kwargs: Any) -> BatchKernel:
-    if kernel_class in PROPOSING:
+    if kernel_class in PROPOSING.values():
         kwargs["proposal"] = dist.Normal(torch.zeros(2), 2.0).to_event(1)
     return kernel_class(potential_fn=potential_fn, **kwargs)
 
@@ -140,9 +91,7 @@ def test_one_chain_under_pyro(kernel_class) -> None:
 def test_sequential_chains_under_pyro_start_apart(kernel_class) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        mcmc = MCMC(
-            kernel_class(posterior()), num_samples=5, warmup_steps=0, num_chains=3, disable_progbar=True
-        )
+        mcmc = MCMC(kernel_class(posterior()), num_samples=5, warmup_steps=0, num_chains=3, disable_progbar=True)
         mcmc.run()
     z = mcmc.get_samples(group_by_chain=True)["z"]
     assert z.shape == (3, 5, 2)
@@ -151,7 +100,7 @@ def test_sequential_chains_under_pyro_start_apart(kernel_class) -> None:
 
 @pytest.mark.parametrize("mp_context", ["fork", "spawn"])
 def test_two_processes_under_pyro(monkeypatch, mp_context) -> None:
-    # Pyro falls back to one process where it counts fewer than three cores.
+    # Pyro uses one process if it counts fewer than three cores.
     monkeypatch.setattr("torch.multiprocessing.cpu_count", lambda: 3)
     mcmc = MCMC(MALA(posterior()), 5, 3, num_chains=2, mp_context=mp_context, disable_progbar=True)
     mcmc.run()
@@ -213,7 +162,7 @@ def test_a_weight_of_zero_is_a_rejection_like_any_other(kernel_class) -> None:
 
 
 class Patchy(torch.nn.Module):
-    """NaN, plus and minus infinity on parts of the plane, exact elsewhere."""
+    """A critic that is NaN, plus and minus infinity on parts of the plane."""
 
     def forward(self, x: Tensor) -> Tensor:
         value = -x.square().sum(-1) / 2
@@ -233,7 +182,7 @@ def test_unusable_scores_are_rejected_and_counted(kernel_class) -> None:
     assert mcmc.num_invalid > 0
     diverging = mcmc.sample_stats["diverging"]
     if kernel_class in WITH_GRADIENT:
-        # An integrator that leads where the weight is zero has diverged as well.
+        # A trajectory that ends where the weight is zero has diverged as well.
         assert mcmc.num_diverging > mcmc.num_invalid
     else:
         assert mcmc.num_diverging == mcmc.num_invalid
@@ -246,7 +195,7 @@ def test_no_finite_start_raises(kernel_class) -> None:
     calls = [0]
 
     def late_nan(x: Tensor) -> Tensor:
-        # Passes the construction's probe, fails ever after.
+        # Passes the probe at construction, and fails afterwards.
         calls[0] += 1
         return x.sum(-1) if calls[0] <= 4 else x.sum(-1) * torch.nan
 
@@ -256,20 +205,20 @@ def test_no_finite_start_raises(kernel_class) -> None:
         quiet(kernel_class(gan), num_samples=2, num_chains=3).run()
 
 
-def test_a_state_changed_behind_the_kernels_back_is_seen(kernel_class) -> None:
+def test_positions_that_the_caller_has_changed_are_evaluated_again(kernel_class) -> None:
     kernel = kernel_class(posterior())
     kernel.bind(3)
     kernel.setup(0)
     params = kernel.sample(kernel.initial_params)
-    assert kernel._is_current(params)
-    for moved in ({"z": params["z"] + 1}, {"z": params["z"].add_(1)}):
-        assert not kernel._is_current(moved)
+    for move in (lambda z: z + 1, lambda z: z.add_(1)):
+        moved = {"z": move(params["z"])}
         seen: list[Tensor] = []
-        evaluate = kernel._evaluate
-        kernel._evaluate = lambda z, seen=seen, evaluate=evaluate: seen.append(z) or evaluate(z)
+        evaluate = kernel.evaluate
+        kernel.evaluate = lambda z, seen=seen, evaluate=evaluate: seen.append(z.clone()) or evaluate(z)
+        before = moved["z"].clone()
         params = kernel.sample(moved)
-        kernel._evaluate = evaluate
-        torch.testing.assert_close(seen[0], moved["z"])
+        kernel.evaluate = evaluate
+        torch.testing.assert_close(seen[0], before)
         potential = posterior().potential_fn({"z": kernel.state.z})
         torch.testing.assert_close(kernel.state.potential, potential, rtol=1e-4, atol=1e-4)
 
@@ -280,10 +229,17 @@ def test_a_copied_kernel_does_not_trust_foreign_tensors(kernel_class) -> None:
     kernel.setup(0)
     kernel.sample(kernel.initial_params)
     for other in (copy.deepcopy(kernel), pickle.loads(pickle.dumps(kernel))):
-        assert not any(other._is_current({"z": torch.full((3, 2), 9.0)}) for _ in range(50))
+        seen: list[Tensor] = []
+        evaluate = other.evaluate
+        other.evaluate = lambda z, seen=seen, evaluate=evaluate: seen.append(z.clone()) or evaluate(z)
+        for _ in range(50):
+            foreign = {"z": torch.full((3, 2), 9.0)}
+            seen.clear()
+            other.sample(foreign)
+            torch.testing.assert_close(seen[0], torch.full((3, 2), 9.0))
 
 
-@pytest.mark.parametrize("proposing", PROPOSING)
+@pytest.mark.parametrize("proposing", PROPOSING.values(), ids=PROPOSING)
 def test_a_learned_proposal_leaves_no_graph(proposing) -> None:
     proposal = dist.Normal(torch.zeros(2, requires_grad=True), 2.0).to_event(1)
     kernel = proposing(potential_fn=lambda p: p["z"].square().sum(-1) / 2, proposal=proposal)
@@ -309,7 +265,7 @@ def test_the_frozen_step_size_is_the_average(stepped_class) -> None:
     kernel.setup(30)
     params = kernel.initial_params
     for _ in range(30):
-        averaging = kernel._adaptive._averaging
+        averaging = kernel.adaptation._averaging
         params = kernel.sample(params)
     last, average = averaging.get_state()
     torch.testing.assert_close(kernel.step_size, average.exp())
@@ -338,7 +294,7 @@ def test_rare_starting_regions_are_found(kernel_class) -> None:
 
 
 class Patient(torch.nn.Module):
-    """Lets the eight rows of a probe pass, which rarely meet a rare region."""
+    """Has a finite score for the eight rows of a probe, which would rarely be in a rare region."""
 
     def __init__(self, critic: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -358,7 +314,7 @@ def test_ula_is_adjusted_while_it_adapts_and_not_after() -> None:
     mcmc.run()
     taken = torch.stack(accepted)
     assert not taken[:100].all() and taken[100:].all()
-    # A hundredth wide, ten times the first step: unadjusted, the search would have left it for good.
+    # The target has an sd of 0.01, a tenth of the initial step size: unadjusted steps would have left it for good.
     assert float(mcmc.get_samples()["z"].std()) < 0.015
 
 
@@ -376,8 +332,8 @@ def test_one_gradient_a_mala_step() -> None:
     assert len(calls) == 10
 
 
-@pytest.mark.parametrize("adjusted", [name for name in STEPPED if name != "ULA"])
-def test_chains_are_accepted_each_for_itself(adjusted) -> None:
+@pytest.mark.parametrize("adjusted", [name for name in STEPPED if name in EXACT])
+def test_each_chain_is_accepted_on_its_own(adjusted) -> None:
     kernel = STEPPED[adjusted](posterior(), step_size=1.0, adapt_step_size=False)
     kernel.bind(200)
     kernel.setup(0)
@@ -397,10 +353,10 @@ def test_adaptation_meets_its_target_and_stops(stepped_class) -> None:
     )
     mcmc.run()
     assert len(set(sizes[:199])) > 100 and len(set(sizes[200:])) == 1
-    target = kernel._adaptive.target_accept_prob
-    # Long steps and short ones take turns, and are not accepted alike: their search stops a little short.
-    # ChEES adapts a harmonic mean.
-    tolerance = {BatchHMC: 0.1, ChEES: 0.3}.get(stepped_class, 0.05)
+    target = kernel.adaptation.target_accept_prob
+    # With jitter the acceptance differs from step to step, and adaptation ends a little off. ChEES adapts a harmonic
+    # mean.
+    tolerance = {BatchHMC: 0.1, ChEES: 0.3}.get(type(kernel), 0.05)
     assert float(mcmc.sample_stats["accept_prob"].mean()) == pytest.approx(target, abs=tolerance)
     assert (mcmc.sample_stats["step_size"] == sizes[-1]).all()
 
@@ -424,7 +380,7 @@ def test_runs_again_and_reproduces_from_a_seed(kernel_class, seed) -> None:
     mcmc.run()
     first = mcmc.get_samples()["z"]
     pyro.set_rng_seed(seed)
-    # Building the posterior must not move the generator either.
+    # Building the posterior must not change the state of the generator either.
     again = quiet(kernel_class(posterior()), num_samples=5, num_chains=4)
     again.run()
     torch.testing.assert_close(again.get_samples()["z"], first)
@@ -446,21 +402,22 @@ def test_bad_numbers_raise(kernel_class) -> None:
     ):
         with pytest.raises(ValueError, match=next(iter(options))):
             quiet(kernel_class(gan), **{"num_samples": 3, "num_chains": 2, **options})
-    with pytest.raises(ValueError, match="num_chains"):
-        kernel_class(gan, num_chains=0)
+    for num_chains in (0, 1.5, float("nan"), "x", True, [3], torch.zeros(2)):
+        with pytest.raises(ValueError, match="Expected num_chains .* got"):
+            kernel_class(gan, num_chains=num_chains)
     with pytest.raises(ValueError, match="num_chains=3"):
         quiet(kernel_class(gan, num_chains=3), num_samples=3, num_chains=2)
     with pytest.raises(ValueError, match="exactly one"):
         kernel_class()
 
 
-@pytest.mark.parametrize("step_size", [0.0, -0.1, float("nan"), float("inf")])
+@pytest.mark.parametrize("step_size", [0.0, -0.1, float("nan"), float("inf"), None, "x", [0.1], torch.ones(2)])
 def test_bad_step_sizes_raise(stepped_class, step_size) -> None:
     with pytest.raises(ValueError, match="step_size"):
         stepped_class(posterior(), step_size=step_size)
 
 
-@pytest.mark.parametrize("target", [0.0, 1.0, -0.5, float("nan")])
+@pytest.mark.parametrize("target", [0.0, 1.0, -0.5, float("nan"), "x", [0.5]])
 def test_bad_target_acceptance_raises(stepped_class, target) -> None:
     with pytest.raises(ValueError, match="target_accept_prob"):
         stepped_class(posterior(), target_accept_prob=target)
@@ -477,9 +434,27 @@ def test_bad_initial_params_raise(kernel_class) -> None:
         ({"z": good, "w": good}, "sites"),
         ({"z": nan}, "NaN"),
         ({"z": good.double()}, "float64"),
+        ({"z": good.tolist()}, "torch.Tensor"),
+        ({"z": torch.zeros(())}, r"\(3, 2\)"),
+        (good, "type Mapping.*Pass {site: values}"),
     ):
         with pytest.raises(ValueError, match=words):
             quiet(kernel_class(posterior()), num_samples=2, num_chains=3, initial_params=params).run()
+
+
+def test_positions_that_are_no_positions_raise(kernel_class) -> None:
+    kernel = kernel_class(posterior())
+    kernel.bind(3)
+    kernel.setup(0)
+    for params, words in (
+        (None, "params of type Mapping"),
+        ({}, "params for the sites"),
+        ({"z": None}, "torch.Tensor"),
+        ({"z": torch.zeros(2, 2)}, r"\(3, 2\)"),
+        ({"z": torch.zeros(3, 2).double()}, "float64"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            kernel.sample(params)
 
 
 def test_initial_params_outside_the_target_raise(kernel_class) -> None:
@@ -491,7 +466,7 @@ def test_initial_params_outside_the_target_raise(kernel_class) -> None:
 
 def test_a_bare_potential_of_the_wrong_shape_raises(kernel_class) -> None:
     kernel = bare(kernel_class, lambda params: params["z"].square().sum())
-    with pytest.raises(ValueError, match="one value a chain"):
+    with pytest.raises(ValueError, match=r"what potential_fn returns of shape \(3,\).*one value for each chain"):
         quiet(kernel, num_samples=2, num_chains=3, initial_params={"z": torch.zeros(3, 2)}).run()
 
 
@@ -500,13 +475,13 @@ def test_a_bare_potential_needs_a_start(stepped_class) -> None:
         quiet(bare(stepped_class, lambda p: p["z"].sum(-1)), num_samples=2, num_chains=3).run()
 
 
-@pytest.mark.parametrize("proposing", PROPOSING)
+@pytest.mark.parametrize("proposing", PROPOSING.values(), ids=PROPOSING)
 def test_kernels_that_propose_need_a_proposal_for_a_bare_potential(proposing) -> None:
     with pytest.raises(ValueError, match="proposal="):
         proposing(potential_fn=lambda p: p["z"].sum(-1))
 
 
-@pytest.mark.parametrize("proposing", PROPOSING)
+@pytest.mark.parametrize("proposing", PROPOSING.values(), ids=PROPOSING)
 def test_proposals_that_do_not_fit_raise(proposing) -> None:
     for proposal, words in (
         (dist.Normal(torch.zeros(2), 1.0), "to_event"),
@@ -521,7 +496,7 @@ def test_proposals_that_do_not_fit_raise(proposing) -> None:
     "proposal",
     [
         dist.Uniform(torch.zeros(2), torch.ones(2), validate_args=True),
-        # Its density has a value even where there is none.
+        # Its log_prob returns a number also outside the support.
         dist.Exponential(torch.ones(2)),
     ],
 )
@@ -531,7 +506,7 @@ def test_proposals_that_do_not_cover_the_target_raise(proposing, proposal) -> No
     with pytest.raises(ValueError, match="support covers the target's.*unconstrained.*such as a Normal"):
         quiet(proposing(posterior(), proposal=proposal.to_event(1)), num_samples=2, num_chains=3).run()
     assert torch.equal(torch.get_rng_state(), before)
-    # Where the target has no density either, nothing is missed.
+    # If the target has no density there either, nothing is missed.
     half = LatentPosterior(
         torch.nn.Identity(), lambda x: torch.where((x > 0).all(-1), -x.sum(-1), -torch.inf), posterior().prior
     )
@@ -539,19 +514,25 @@ def test_proposals_that_do_not_cover_the_target_raise(proposing, proposal) -> No
         quiet(proposing(half, proposal=proposal.to_event(1)), num_samples=2, num_chains=3).run()
 
 
+@pytest.mark.parametrize("model", ["x", 3, torch.zeros(2), [1], LatentPosterior])
+def test_something_else_instead_of_a_model_raises(kernel_class, model) -> None:
+    with pytest.raises(ValueError, match="model to be a function or a network; got"):
+        kernel_class(model)
+
+
 def test_models_without_a_latent_site_raise(kernel_class) -> None:
     with pytest.raises(ValueError, match="latent site"):
         quiet(kernel_class(lambda: None), num_samples=2, num_chains=3).run()
 
 
-def test_pyros_kernels_are_sent_back() -> None:
+def test_pyros_kernels_raise() -> None:
     from pyro.infer import NUTS
 
     with pytest.raises(ValueError, match=r"pyro\.infer\.MCMC"):
         VectorizedMCMC(NUTS(posterior()), num_samples=2)
 
 
-def test_asking_before_running_raises(kernel_class) -> None:
+def test_results_before_a_run_raise(kernel_class) -> None:
     mcmc = quiet(kernel_class(posterior()), num_samples=2)
     for ask in (mcmc.get_samples, mcmc.diagnostics, mcmc.summary, lambda: mcmc.never_moved):
         with pytest.raises(ValueError, match=r"run\(\)"):

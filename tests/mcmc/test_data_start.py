@@ -1,4 +1,4 @@
-"""Chains that start at real data's scores: the laws of their draws, what is counted, and bad input."""
+"""Chains that start at scores of real data: the distributions of their draws, what is counted, and bad input."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from scipy import stats
 from torch import Tensor
 
 from pyro_gan import LatentPosterior, VectorizedMCMC, to_arviz, toys
-from pyro_gan.mcmc import IndependenceMH
+from pyro_gan.mcmc import IndependenceMH, State
+from pyro_gan.mcmc.data_start import DataStart, settle
 from tests.mcmc.shift_laws import ShiftLaws
 from tests.statistics import FALSE_ALARM, assert_close_in_se, assert_follows
 
@@ -35,9 +36,7 @@ def run(
     gan = LatentPosterior(toy.generator, toy.log_ratio, toy.prior)
     scores = toy.log_ratio(toy.posterior.sample((num_chains,)))
     kernel = IndependenceMH(gan, initial_log_ratio=scores, policy=policy, budget=budget)
-    mcmc = VectorizedMCMC(
-        kernel, num_samples, warmup_steps, num_chains=num_chains, disable_progbar=True, **kwargs
-    )
+    mcmc = VectorizedMCMC(kernel, num_samples, warmup_steps, num_chains=num_chains, disable_progbar=True, **kwargs)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         mcmc.run()
@@ -47,18 +46,16 @@ def run(
 
 @pytest.fixture(scope="module")
 def laws() -> ShiftLaws:
-    return ShiftLaws(
-        math.sqrt(2) * float(torch.special.ndtri(torch.tensor(AUC, dtype=torch.float64))), WARMUP
-    )
+    return ShiftLaws(math.sqrt(2) * float(torch.special.ndtri(torch.tensor(AUC, dtype=torch.float64))), WARMUP)
 
 
 @pytest.mark.parametrize("policy", ["continue", "drop", "restart"])
-def test_every_policy_gives_the_law_it_states_and_not_the_datas(policy, laws) -> None:
+def test_every_policy_gives_the_distribution_it_states_and_not_the_datas(policy, laws) -> None:
     mcmc = run(policy, budget=3 * WARMUP)
     z = mcmc.get_samples()["z"]
     stated = {"continue": laws.proceed(3 * WARMUP), "drop": laws.drop(), "restart": laws.restart()}[policy]
     assert_follows(z, stated, policy)
-    # The negative control, and the finding: with so many chains that wait, no policy gives the data's law.
+    # The negative control: with so many waiting chains no policy gives the distribution of the data.
     p_value = stats.kstest(z.flatten().numpy(), laws.truth(), method="asymp").pvalue
     assert p_value < FALSE_ALARM
 
@@ -71,7 +68,7 @@ def test_the_chains_that_wait_are_counted(laws) -> None:
     assert_close_in_se(share, exact, math.sqrt(exact * (1 - exact) / NUM_CHAINS), "waiting")
 
 
-def test_where_all_chains_move_the_law_is_the_datas() -> None:
+def test_if_all_chains_move_their_distribution_is_the_datas() -> None:
     mcmc = run(auc=0.75, num_samples=3)
     law = stats.norm(loc=math.sqrt(2) * stats.norm.ppf(0.75))
     assert mcmc.kernel.data_start.num_dropped == 0 and mcmc.num_chains == NUM_CHAINS
@@ -104,6 +101,30 @@ def test_continue_goes_on_until_all_have_moved() -> None:
     report = mcmc.kernel.data_start
     assert report.num_waiting > 0 and report.extra_steps > 0 and report.num_dropped == 0
     assert mcmc.num_chains == 500 and not mcmc.said
+
+
+def test_a_waiting_chain_keeps_the_first_proposal_that_it_accepts() -> None:
+    """Each proposal but those of weight zero is accepted; a chain that went on would end at the last one."""
+    zero = -torch.inf
+    log_weights = torch.tensor([[50.0, zero, zero], [100.0, 50.0, zero], [150.0, 100.0, zero]])
+    proposals = [
+        State(torch.full((3, 1), float(step)), torch.zeros(3), None, log_weight)
+        for step, log_weight in enumerate(log_weights, start=1)
+    ]
+    nothing = torch.full((3, 1), torch.nan)
+    settled = settle(
+        State(nothing, nothing[:, 0], None, torch.zeros(3)),
+        torch.zeros(3, dtype=torch.bool),
+        lambda num_chains: proposals,
+        fresh=lambda num_chains: pytest.fail("continue must not start again"),
+        policy="continue",
+        restart_steps=1,
+        budget=3,
+    )
+    assert settled.placed.tolist() == settled.moved.tolist() == [True, True, False]
+    assert settled.state.z[:2, 0].tolist() == [1.0, 2.0] and settled.state.z[2].isnan().all()
+    assert settled.state.log_weight.tolist() == [50.0, 50.0, 0.0]
+    assert settled.report == DataStart(num_chains=3, num_waiting=3, extra_steps=3, num_dropped=1)
 
 
 def test_restarted_chains_are_kept() -> None:
@@ -167,19 +188,19 @@ def posterior() -> LatentPosterior:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"initial_log_ratio": torch.zeros(3, 1)}, r"shape \(datum,\)"),
-        ({"initial_log_ratio": torch.zeros(0)}, r"shape \(datum,\)"),
-        ({"initial_log_ratio": torch.tensor([0.0, torch.nan])}, "1 of 2 are NaN"),
+        ({"initial_log_ratio": torch.zeros(3, 1)}, r"shape \(row,\)"),
+        ({"initial_log_ratio": torch.zeros(0)}, r"shape \(row,\) with at least 1"),
+        ({"initial_log_ratio": torch.tensor([0.0, torch.nan])}, "NaN or infinity in 1 of 2 rows"),
         ({"initial_log_ratio": torch.tensor([torch.inf])}, "cap the log ratio"),
         ({"initial_log_ratio": torch.zeros(3), "policy": "keep"}, "policy to be one of"),
-        ({"initial_log_ratio": torch.zeros(3), "budget": -1}, "an int of at least 0"),
-        ({"initial_log_ratio": torch.zeros(3), "budget": 2.5}, "an int of at least 0"),
-        ({"initial_log_ratio": [0.0, 1.0]}, "to be a tensor"),
-        ({"policy": "restart"}, "pass initial_log_ratio="),
-        ({"budget": 3}, "pass initial_log_ratio="),
+        ({"initial_log_ratio": torch.zeros(3), "budget": -1}, "budget of at least 0; got -1"),
+        ({"initial_log_ratio": torch.zeros(3), "budget": 2.5}, "budget to be a whole number of at least 0"),
+        ({"initial_log_ratio": [0.0, 1.0]}, "initial_log_ratio to be a torch.Tensor"),
+        ({"policy": "restart"}, "initial_log_ratio with policy='restart'.*got None"),
+        ({"budget": 3}, "initial_log_ratio with policy='continue' and budget=3.*got None"),
         (
             {"initial_log_ratio": torch.zeros(3), "proposal": dist.Normal(torch.zeros(1), 1.0).to_event(1)},
-            "not both",
+            "got both. Leave one out",
         ),
     ],
 )
@@ -196,7 +217,7 @@ def test_no_warmup_no_latent() -> None:
 
 def test_scores_that_overflow_in_single_precision_raise() -> None:
     kernel = IndependenceMH(posterior(), initial_log_ratio=torch.tensor([1e39], dtype=torch.float64))
-    with pytest.raises(ValueError, match="NaN or infinite"):
+    with pytest.raises(ValueError, match="NaN or infinity in 3 of 3 rows"):
         VectorizedMCMC(kernel, 3, 1, num_chains=3, disable_progbar=True).run()
 
 
@@ -210,7 +231,7 @@ def test_superchains_cannot_share_a_score() -> None:
 def test_two_starts_raise() -> None:
     kernel = IndependenceMH(posterior(), initial_log_ratio=torch.zeros(3))
     start = {"z": torch.zeros(3, 1)}
-    with pytest.raises(ValueError, match="not both"):
+    with pytest.raises(ValueError, match="got both. Leave one out"):
         VectorizedMCMC(kernel, 3, 1, start, num_chains=3, disable_progbar=True).run()
 
 

@@ -1,4 +1,4 @@
-"""A fitted proposal: a density that is one, jumps that are taken more often, exactness, and bad input."""
+"""A fitted proposal: it is a density, jumps are accepted more often, chains stay exact, and bad input raises."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ from pyro_gan.mcmc.fitted import FittedProposal
 from tests.exact_targets import TARGETS, uniform_latents
 from tests.statistics import assert_close_in_se, assert_same_distribution
 
-pytest.importorskip("zuko")
-
 QUICK = {"num_steps": 150, "num_transforms": 3, "hidden": (32, 32), "lr": 5e-3, "progress": False}
 
 
 @pytest.fixture(scope="module")
 def banana() -> tuple[LatentPosterior, FittedProposal]:
+    pytest.importorskip("zuko")
     law = TARGETS["banana"]()
     gan = LatentPosterior(torch.nn.Identity(), law.log_weight, law.prior)
     with torch.random.fork_rng():
@@ -29,9 +28,9 @@ def banana() -> tuple[LatentPosterior, FittedProposal]:
         return gan, fit_proposal(gan, {"z": law.sample(2000)}, **QUICK)
 
 
-def test_the_density_is_one_and_that_of_the_draws(banana) -> None:
+def test_the_density_has_mass_one_and_is_that_of_the_draws(banana) -> None:
     _, proposal = banana
-    # Midpoints of cells of a tenth; the prior's heavy tails reach beyond them.
+    # Midpoints of cells of width 0.1; the prior's heavy tails reach beyond them.
     middle = torch.arange(-150, 150, dtype=torch.float64) / 10 + 0.05
     grid = torch.cartesian_prod(middle, middle)
     mass = proposal.log_prob(grid).exp() / 100
@@ -39,9 +38,7 @@ def test_the_density_is_one_and_that_of_the_draws(banana) -> None:
     right = (grid[:, 0] > 0.5) & (grid[:, 1] < 0.0)
     expected, draws = float(mass[right].sum() / mass.sum()), proposal.sample((40_000,))
     found = float(((draws[:, 0] > 0.5) & (draws[:, 1] < 0.0)).double().mean())
-    assert_close_in_se(
-        found, expected, (expected * (1 - expected) / 40_000) ** 0.5 + 5e-4, "mass of a region"
-    )
+    assert_close_in_se(found, expected, (expected * (1 - expected) / 40_000) ** 0.5 + 5e-4, "mass of a region")
 
 
 def test_shapes_and_generator(banana) -> None:
@@ -59,13 +56,11 @@ def test_jumps_are_taken_more_often_than_from_the_prior(banana) -> None:
     start = {"z": TARGETS["banana"]().sample(2000)}
     accepted = []
     for options in ({}, {"proposal": proposal}):
-        mcmc = VectorizedMCMC(
-            IndependenceMH(gan, **options), 20, 0, start, num_chains=2000, disable_progbar=True
-        )
+        mcmc = VectorizedMCMC(IndependenceMH(gan, **options), 20, 0, start, num_chains=2000, disable_progbar=True)
         mcmc.run()
         accepted.append(float(mcmc.sample_stats["accept_prob"].mean()))
     assert accepted[1] > accepted[0] + 0.2
-    assert proposal.check(2000).ess_fraction > gan.check(2000).ess_fraction + 0.2
+    assert proposal.check(2000).ess_fraction > gan.diagnose(2000).ess_fraction + 0.2
 
 
 @pytest.mark.filterwarnings("ignore:.*accepted nothing")
@@ -77,15 +72,15 @@ def test_one_step_leaves_exact_draws_exact(banana) -> None:
         ISIR(gan, proposal=proposal, num_particles=3),
         LocalGlobal(MALA(gan, step_size=0.1), ISIR(gan, proposal=proposal), num_local=1),
     ):
-        mcmc = VectorizedMCMC(
-            kernel, 1, 0, {"z": law.sample(10_000)}, num_chains=10_000, disable_progbar=True
-        )
+        mcmc = VectorizedMCMC(kernel, 1, 0, {"z": law.sample(10_000)}, num_chains=10_000, disable_progbar=True)
         mcmc.run()
         assert_same_distribution(mcmc.get_samples()["z"], law.sample(10_000), type(kernel).__name__)
 
 
 @pytest.mark.parametrize("family", ["flow", "gaussian"])
 def test_bounded_latents_are_fitted_unconstrained(family) -> None:
+    if family == "flow":
+        pytest.importorskip("zuko")
     toy = uniform_latents()
     gan = LatentPosterior(toy.generator, toy.log_ratio, toy.prior)
     draws = ImportanceResampler(gan)(num_outputs=1000, num_draws=20_000).samples
@@ -95,6 +90,7 @@ def test_bounded_latents_are_fitted_unconstrained(family) -> None:
 
 
 def test_a_fit_reproduces_pickles_and_the_prior_bounds_its_weights() -> None:
+    pytest.importorskip("zuko")
     toy = toys.affine_gaussian(2 * torch.eye(2), torch.ones(2))
     gan = LatentPosterior(toy.generator, toy.log_ratio, toy.prior)
     # Draws from a quarter of the plane: the fit misses the rest.
@@ -120,13 +116,25 @@ def test_bad_input_raises(monkeypatch) -> None:
     z = torch.randn(100, 2)
     for samples, options, words in (
         ({"z": z}, {"family": "maf"}, "family to be one of"),
-        ({"z": z}, {"prior_share": 1.0}, r"prior_share inside \[0, 1\)"),
+        ({"z": z}, {"prior_share": 1.0}, r"prior_share in \[0, 1\)"),
         ({"z": z}, {"prior_share": -0.1}, "prior_share"),
-        ({"z": z}, {"holdout": 0.0}, r"holdout inside \(0, 1\)"),
-        ({"w": z}, {}, "draws of the sites"),
-        ({"z": z.reshape(50, 2, 2)}, {}, r"one row.*event \(2,\).*got \(50, 2, 2\).*group_by_chain"),
-        ({"z": z * torch.tensor([1.0, 0.0])}, {}, r"differ in all 2 latents; 1 have.*first: number 1"),
-        ({"z": z[:5].repeat(20, 1)}, {}, "20 different draws or more.*got 5"),
+        ({"z": z}, {"holdout": 0.0}, r"holdout in \(0, 1\)"),
+        ({"z": z}, {"hidden": (64, -1)}, "hidden of at least 1; got -1"),
+        ({"z": z}, {"num_steps": 1.5}, "num_steps to be a whole number"),
+        (z, {}, "samples of type Mapping.*Pass {site: values}"),
+        ({"z": z.numpy()}, {}, r"samples\['z'\] to be a torch.Tensor"),
+        ({"w": z}, {}, "samples for the sites"),
+        (
+            {"z": z.reshape(50, 2, 2)},
+            {},
+            r"\(draw, \*event\), whose event is \(2,\).*got \(50, 2, 2\).*group_by_chain",
+        ),
+        (
+            {"z": z * torch.tensor([1.0, 0.0])},
+            {},
+            r"differ in all 2 latents; 1 latents have.*first is number 1",
+        ),
+        ({"z": z[:5].repeat(20, 1)}, {}, "at least 20 different draws.*got 5"),
         ({"z": torch.where(torch.arange(100).unsqueeze(1) < 3, torch.nan, z)}, {}, "3 of 100 are not"),
     ):
         with pytest.raises(ValueError, match=words):

@@ -1,4 +1,4 @@
-"""i-SIR: whom a chain chooses, what is reported of it, what is computed once, and bad input."""
+"""i-SIR: which particle a chain chooses, what is reported, what is computed once, and bad input."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ import torch
 from torch import Tensor
 
 from pyro_gan import LatentPosterior, VectorizedMCMC
-from pyro_gan.mcmc import ISIR
+from pyro_gan.mcmc import ISIR, State
 from pyro_gan.mcmc.isir import isir_step
-from pyro_gan.mcmc.metropolis import State
 from tests.statistics import assert_close_in_se, assert_mean, assert_sd
 
 PRIOR = dist.Normal(torch.zeros(2), 1.0).to_event(1)
 
 
 def choices(current: float, others: list[float], chains: int = 40_000) -> tuple[Tensor, object]:
-    """Which particle each of many chains with the same weights has taken, 0 its own."""
+    """Return the particle that each of many chains with the same weights has chosen; 0 is its own state."""
     fresh = len(others)
     state = State(torch.zeros(chains, 1), torch.zeros(chains), None, torch.full((chains,), current))
     label = torch.arange(1.0, fresh + 1).repeat(chains)
@@ -103,7 +102,7 @@ def test_more_particles_reach_the_target_in_one_step() -> None:
         spread.append(mcmc.get_samples()["z"])
     assert spread[0].std() > spread[1].std() > spread[2].std()
     assert_mean(spread[2], 0.0)
-    # What is left of the prior after a step with 200 particles is a hundredth.
+    # After a step with 200 particles about a hundredth of the prior is left.
     assert float(spread[2].std()) == pytest.approx(3**-0.5, abs=0.02)
 
 
@@ -134,5 +133,5 @@ def potential_of(name: str) -> Callable[[dict[str, Tensor]], Tensor]:
 
 
 def test_a_bare_potential_without_a_proposal_raises() -> None:
-    with pytest.raises(ValueError, match="ISIR proposes from the prior.*proposal="):
+    with pytest.raises(ValueError, match="proposal= with a bare potential_fn.*no prior that ISIR could propose from"):
         ISIR(potential_fn=potential_of("z"))

@@ -30,7 +30,7 @@ def run(num_samples: int = 40, warmup_steps: int = 20, num_chains: int = 24, **k
 
 
 def nested_by_definition(chains: Tensor) -> Tensor:
-    """nR-hat of `(superchain, chain, draw)`, from the paper's formulas."""
+    """Return nested R-hat of `(superchain, chain, draw)`, from the formulas of the paper."""
     between = chains.mean((1, 2)).var()
     among = chains.mean(2).var(1) if chains.shape[1] > 1 else torch.zeros(len(chains))
     within = chains.var(2).mean(1) if chains.shape[2] > 1 else torch.zeros(len(chains))
@@ -46,12 +46,10 @@ def test_running_moments_are_those_of_the_whole(offset) -> None:
     mean, variance, num_steps = running.result()
     assert num_steps == 200
     torch.testing.assert_close(mean, values.double().mean(-1).float(), rtol=1e-6, atol=1e-5)
-    torch.testing.assert_close(
-        variance, values.double().var(-1).float(), rtol=2e-2 if offset else 1e-4, atol=0
-    )
+    torch.testing.assert_close(variance, values.double().var(-1).float(), rtol=2e-2 if offset else 1e-4, atol=0)
 
 
-def test_running_moments_hold_nobodys_tensor() -> None:
+def test_running_moments_copy_their_values() -> None:
     value, running = torch.ones(3), RunningMoments()
     running.update(value)
     value.fill_(7.0)
@@ -100,7 +98,7 @@ def test_superchains_start_together_and_part() -> None:
 
 
 def test_nested_r_hat_finds_chains_that_have_not_left_their_start() -> None:
-    # One step each: ordinary R-hat has nothing to say, a nested one does.
+    # One step each: ordinary R-hat is not defined, nested R-hat is.
     stuck = VectorizedMCMC(
         MALA(posterior(), step_size=1e-4, adapt_step_size=False), 1, 0, num_chains=400, num_superchains=10,
         keep="last", disable_progbar=True,
@@ -108,9 +106,9 @@ def test_nested_r_hat_finds_chains_that_have_not_left_their_start() -> None:
     stuck.run()
     assert float(stuck.diagnostics()["z"]["nested_r_hat"].min()) > 5
     mixed = run(num_samples=1, warmup_steps=100, num_chains=4000, num_superchains=10, keep="last")
-    # At stationarity sqrt(1 + 1 / M), here 1.0012; its square less 1 is a variance of ten means over 1 / M.
+    # At stationarity it is sqrt(1 + 1 / M), here 1.0012; its square minus 1 is the variance of ten means times M.
     excess = mixed.diagnostics()["z"]["nested_r_hat"].double().square() - 1
-    assert float(excess.max()) * 400 < 5.5  # chi squared of 9 degrees, over 9: one time in 1e6
+    assert float(excess.max()) * 400 < 5.5  # chi-squared with 9 degrees of freedom, divided by 9: exceeded once in 1e6
 
 
 def test_the_last_draw_is_the_last_of_all() -> None:
@@ -210,11 +208,11 @@ def test_one_chain_has_a_table(capsys) -> None:
     assert float(row.split()[2]) > 0.1
 
 
-def test_a_single_chain_in_a_group_brings_no_spread_of_zero() -> None:
-    # 20 groups of 50 and 40 by themselves, all of one law.
+def test_a_superchain_of_one_chain_adds_no_variance_of_zero() -> None:
+    # 20 superchains of 50 chains and 40 of one chain, all with the same distribution.
     index = torch.cat([torch.arange(20).repeat_interleave(50), torch.arange(20, 60)])
     moments = Moments(torch.randn(len(index)), torch.full((len(index),), torch.nan), 1)
-    # The singles' means vary as single draws do, and no more: at most sqrt(1 + 1).
+    # The means of single chains vary as single draws do: at most sqrt(1 + 1).
     assert float(nested_r_hat(moments, index)) < 1.6
 
 
@@ -233,16 +231,16 @@ def test_a_site_may_have_the_name_of_a_statistic(site) -> None:
 
 def test_bad_options_raise() -> None:
     for options, words in (
-        ({"keep": "some"}, 'keep="last"'),
+        ({"keep": "some"}, "keep to be one of 'all', 'last'"),
         ({"keep": "last", "warmup_steps": None}, "Expected warmup_steps"),
-        ({"num_superchains": 1}, "2 or more"),
+        ({"num_superchains": 1}, "num_superchains of at least 2"),
         ({"num_superchains": 7}, "divides num_chains=24"),
     ):
         with pytest.raises(ValueError, match=words):
             run(**options)
 
 
-def test_superchains_with_starts_of_their_own_raise() -> None:
+def test_different_starts_within_a_superchain_raise() -> None:
     with pytest.raises(ValueError, match="agree within each of the 4 superchains"):
         run(num_superchains=4, initial_params={"z": torch.randn(24, 2)})
     run(num_superchains=4, initial_params={"z": torch.randn(4, 2).repeat_interleave(6, 0)})

@@ -1,4 +1,4 @@
-"""pCN and the random walk: the Gaussian that pCN reads off a prior, and what dimension does to either."""
+"""pCN and the random walk: the Gaussian that pCN finds in a prior, and how both depend on the dimension."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_events_of_any_shape_have_a_gaussian() -> None:
     ],
     ids=["uniform", "student", "laplace", "correlated"],
 )
-def test_another_prior_raises_and_names_the_cure(prior) -> None:
+def test_a_prior_that_is_no_such_gaussian_raises_and_the_error_names_the_cure(prior) -> None:
     with pytest.raises(ValueError, match="proposal=.*RandomWalk"):
         bound(PCN(model(prior)))
     bound(PCN(model(prior), proposal=dist.Normal(torch.zeros(3), 1.0).to_event(1)))
@@ -69,9 +69,7 @@ def test_a_proposal_that_is_not_gaussian_raises() -> None:
 @pytest.mark.filterwarnings("ignore:.*accepted nothing")
 @pytest.mark.parametrize("step_size", [0.01, 1.0, 4.0, 100.0])
 def test_without_a_weight_every_step_is_accepted_in_any_dimension(step_size) -> None:
-    kernel = PCN(
-        model(dist.Normal(torch.zeros(400), 1.0).to_event(1)), step_size=step_size, adapt_step_size=False
-    )
+    kernel = PCN(model(dist.Normal(torch.zeros(400), 1.0).to_event(1)), step_size=step_size, adapt_step_size=False)
     mcmc = VectorizedMCMC(kernel, 3, 0, num_chains=100, disable_progbar=True)
     mcmc.run()
     assert float(mcmc.sample_stats["accept_prob"].mean()) > 0.95

@@ -1,4 +1,4 @@
-"""The runner: R-hat by hand, ArviZ's rows, thinning, Ctrl-C, hooks, Pyro's answers."""
+"""The runner: R-hat by hand, the names of chains, thinning, Ctrl-C, hooks, Pyro's interface."""
 
 from __future__ import annotations
 
@@ -21,15 +21,13 @@ def posterior() -> LatentPosterior:
 
 
 def run(num_chains: int = 12, num_samples: int = 40, **kwargs) -> VectorizedMCMC:
-    mcmc = VectorizedMCMC(
-        MALA(posterior()), num_samples, num_chains=num_chains, disable_progbar=True, **kwargs
-    )
+    mcmc = VectorizedMCMC(MALA(posterior()), num_samples, num_chains=num_chains, disable_progbar=True, **kwargs)
     mcmc.run()
     return mcmc
 
 
 def split_r_hat(chains: Tensor) -> Tensor:
-    """R-hat of split chains `(chain, draw)`, from its definition."""
+    """Return R-hat of split chains `(chain, draw)`, from its definition."""
     half = chains.shape[1] // 2
     halves = torch.cat([chains[:, :half], chains[:, -half:]])
     between = half * halves.mean(1).var()
@@ -51,17 +49,15 @@ def test_chain_keys_sort_as_chains() -> None:
     assert list(diagnostics.diagnostics()["acceptance rate"]) == keys
 
 
-def test_thinning_keeps_every_so_manyth_step() -> None:
+def test_thinning_keeps_each_fifth_step() -> None:
     steps: list[Tensor] = []
-    mcmc = run(
-        num_chains=3, num_samples=4, warmup_steps=2, thin=5, hook_fn=lambda k, p, s, i: steps.append(p["z"])
-    )
+    mcmc = run(num_chains=3, num_samples=4, warmup_steps=2, thin=5, hook_fn=lambda k, p, s, i: steps.append(p["z"]))
     assert len(steps) == 2 + 20
     kept = torch.stack([steps[2 + 5 * (i + 1) - 1] for i in range(4)], dim=1)
     torch.testing.assert_close(mcmc.get_samples(group_by_chain=True)["z"], kept)
 
 
-def test_a_thinned_draw_answers_for_the_divergences_it_stands_for() -> None:
+def test_a_thinned_draw_reports_the_divergences_of_its_steps() -> None:
     class Holes(torch.nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return torch.where(x[:, 0] > 0.5, torch.nan, -x.square().sum(-1))
@@ -78,7 +74,7 @@ def test_a_thinned_draw_answers_for_the_divergences_it_stands_for() -> None:
     torch.testing.assert_close(mcmc.sample_stats["diverging"], expected)
 
 
-def test_hooks_hear_of_every_step() -> None:
+def test_hooks_are_called_after_every_step() -> None:
     heard = []
     run(num_chains=2, num_samples=3, warmup_steps=2, hook_fn=lambda k, p, stage, i: heard.append((stage, i)))
     assert heard == [("Warmup", 0), ("Warmup", 1), ("Sample", 0), ("Sample", 1), ("Sample", 2)]
@@ -115,7 +111,7 @@ def test_warmup_is_as_many_steps_as_follow() -> None:
     assert VectorizedMCMC(MALA(posterior()), 20, thin=50, disable_progbar=True).warmup_steps == 1000
 
 
-def test_a_run_that_fails_leaves_the_one_before_whole() -> None:
+def test_a_run_that_fails_leaves_the_results_of_the_one_before() -> None:
     mcmc = run(num_samples=10)
 
     def fail(*args) -> None:
@@ -141,7 +137,7 @@ def test_every_statistic_belongs_to_its_draw() -> None:
             }
             for name, value in row.items():
                 seen.setdefault(name, []).append(value.clone())
-        params["z"].add_(0.5)  # a rude hook: no draw may show it
+        params["z"].add_(0.5)  # the draw is made before the hook changes the positions
 
     mcmc = VectorizedMCMC(
         BatchHMC(posterior(), step_size=0.9, adapt_step_size=False),
@@ -166,11 +162,11 @@ def test_hmc_reports_the_total_energy() -> None:
     mcmc.run()
     kinetic = mcmc.sample_stats["energy"] + mcmc.sample_stats["lp"]
     assert (kinetic > 0).all()
-    # Accepted momenta are standard normal at stationarity: half a degree of freedom each, two of them.
+    # At stationarity accepted momenta are standard normal: two of them, with a mean energy of 1/2 each.
     assert_chain_mean(kinetic, 1.0, "kinetic energy")
 
 
-def test_frozen_chains_are_seen_behind_a_long_warmup() -> None:
+def test_frozen_chains_are_seen_after_a_long_warmup() -> None:
     toy = toys.gaussian_shift(0.98)
     gan = LatentPosterior(toy.generator, toy.log_ratio, toy.prior)
     mcmc = VectorizedMCMC(IndependenceMH(gan), 50, 300, num_chains=1000, disable_progbar=True)
@@ -255,7 +251,7 @@ def test_a_run_leaves_the_kernel_as_it_was() -> None:
     assert kernel.num_chains is None and kernel._given_params is None
 
 
-def test_resampling_answers_like_pyro() -> None:
+def test_resampling_returns_what_pyros_does() -> None:
     mcmc = run()
     assert mcmc.get_samples(7)["z"].shape == (7, 2)
     assert mcmc.get_samples(7, group_by_chain=True)["z"].shape == (12, 7, 2)

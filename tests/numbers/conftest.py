@@ -1,4 +1,4 @@
-"""Collects the figures that the slow tests measure, prints them, and writes numbers.json at the end."""
+"""Collect the figures that the slow tests measure, print them, and write numbers.json at the end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def figure(request: pytest.FixtureRequest) -> Callable[..., None]:
     """Record figures under a name, with the settings that made them: `figure("grid", jsd=.., k=640, seed=0)`."""
 
     def record(name: str, **values: Any) -> None:
-        # What a report carries comes back from pytest-xdist's processes too.
+        # The properties of a report also come back from the processes of pytest-xdist.
         figure = name, {key: _plain(value) for key, value in values.items()}
         request.node.user_properties.append((_KEY, figure))
 
@@ -31,14 +31,14 @@ def figure(request: pytest.FixtureRequest) -> Callable[..., None]:
 
 @pytest.fixture(autouse=True)
 def timed(request: pytest.FixtureRequest, figure: Callable[..., None]) -> Iterator[None]:
-    """Record the seconds of every slow test; printed, never asserted."""
+    """Record the seconds of every slow test; they are printed, never asserted."""
     start = time.perf_counter()
     yield
     figure("seconds", test=request.node.name, seconds=round(time.perf_counter() - start, 1))
 
 
 class _Book:
-    """Gathers what the reports of the tests bring."""
+    """Gathers the figures from the reports of the tests."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
@@ -57,7 +57,7 @@ class _Book:
             self._by_test[report.nodeid] = figures
 
     def pytest_sessionfinish(self) -> None:
-        """Write what was recorded, whole or not at all, in the order of the tests' names."""
+        """Write all records to one file, completely or not at all, in the order of the tests' names."""
         if not self._by_test:
             return
         figures: dict[str, list[dict[str, Any]]] = {}
@@ -73,13 +73,13 @@ class _Book:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Gather figures where the reports arrive, which is not in pytest-xdist's processes."""
+    """Gather figures in the process that receives the reports, which is none of pytest-xdist's workers."""
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(_Book(config))
 
 
 def _plain(value: Any) -> Any:
-    # Tensors, and NumPy's arrays and numbers, which JSON does not know.
+    # JSON knows no tensors and no NumPy arrays or numbers.
     return value.tolist() if hasattr(value, "tolist") else value
 
 

@@ -18,7 +18,7 @@ __all__ = ["POSTERIORS", "before", "held_out", "judged", "statistics", "true_val
 
 
 class Scale(torch.nn.Module):
-    """Spreads the data's fine structure over a range in which a network learns it."""
+    """Scales inputs up, so that a network learns their fine structure faster."""
 
     def __init__(self, factor: float) -> None:
         super().__init__()
@@ -100,11 +100,11 @@ def before(seed: int) -> dict[str, Any]:
 
 @functools.cache
 def true_values(ratio: str) -> Estimates:
-    """The truth for a ratio of seed 0, made once a session."""
+    """Return the truth for a ratio of seed 0; it is calculated once per session."""
     pyro.set_rng_seed(100)
     return truth(POSTERIORS[ratio](0), statistics)
 
 
 def held_out() -> Tensor:
-    """Data that no ratio was made from."""
+    """Return data that no ratio was made from."""
     return zoo.gaussians25_data(5000)

@@ -1,4 +1,4 @@
-"""Truth by importance resampling, chains beside it, and the figures that every set of outputs is judged by."""
+"""The truth by importance resampling, chains to compare with it, and the statistics that judge all outputs."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ __all__ = [
 NUM_OUTPUTS = 10_000
 TRUTH_RUNS, TRUTH_DRAWS = 10, 1_000_000
 
-# Maps data to named statistics, one vector or number each, with standard errors for independent data.
+# Maps data to named statistics, each a vector or a number, with standard errors for independent data.
 Statistics = Callable[[Tensor], dict[str, tuple[Tensor, Tensor]]]
 
 
 class Run(NamedTuple):
-    """Outputs of a sampler with their log ratios, and by how much their errors exceed those of independent draws."""
+    """Outputs of a sampler with their log ratios, and the ratio of their variances to those of independent draws."""
 
     x: Tensor
     log_ratio: Tensor
@@ -47,7 +47,7 @@ class Run(NamedTuple):
 
 
 class Schedule(NamedTuple):
-    """How many chains run for how long."""
+    """The number of chains and their length."""
 
     num_chains: int
     warmup_steps: int
@@ -64,13 +64,13 @@ class Estimates(NamedTuple):
 def resample(gan: LatentPosterior, num_draws: int) -> tuple[Run, WeightTail]:
     """Resample 10 000 outputs from prior draws."""
     result = ImportanceResampler(gan)(NUM_OUTPUTS, num_draws)
-    # Outputs err as a sample of outputs does, and as the weighted draws they were taken from do.
+    # Two errors add up: that of a sample of outputs, and that of the weighted draws it was taken from.
     effect = 1 + NUM_OUTPUTS / result.report.tail.ess
     return Run(gan.decode(result.samples[gan.site]), result.log_ratio, effect), result.report.tail
 
 
 def truth(gan: LatentPosterior, statistics: Statistics) -> Estimates:
-    """Repeat a resampling of a million prior draws ten times; the error is that of the mean of ten."""
+    """Resample a million prior draws, ten times over; the error is that of the mean of ten."""
     runs = []
     for _ in range(TRUTH_RUNS):
         run, tail = resample(gan, TRUTH_DRAWS)
@@ -83,7 +83,7 @@ def truth(gan: LatentPosterior, statistics: Statistics) -> Estimates:
 
 
 def chains(kernel: BatchKernel, gan: LatentPosterior, schedule: Schedule) -> tuple[Run, VectorizedMCMC]:
-    """Run chains to 10 000 outputs, and measure how alike a chain's outputs are."""
+    """Run chains to 10 000 outputs, and measure the correlation of a chain's outputs."""
     num_chains, warmup_steps, thin = schedule
     draws = NUM_OUTPUTS // num_chains
     mcmc = VectorizedMCMC(kernel, draws, warmup_steps, num_chains=num_chains, thin=thin, disable_progbar=True)
@@ -96,7 +96,7 @@ def chains(kernel: BatchKernel, gan: LatentPosterior, schedule: Schedule) -> tup
 
 
 def estimate(run: Run, statistics: Statistics) -> dict[str, tuple[Tensor, Tensor]]:
-    """Estimate the mean log ratio and the statistics of a run's outputs, errors widened by its design effect."""
+    """Estimate the mean log ratio and the statistics of a run's outputs, with errors widened by its design effect."""
     log_ratio = run.log_ratio.double()
     values = {
         "mean log r": (log_ratio.mean(), log_ratio.std() / math.sqrt(len(log_ratio))),
@@ -107,13 +107,11 @@ def estimate(run: Run, statistics: Statistics) -> dict[str, tuple[Tensor, Tensor
 
 
 def agrees(ours: dict[str, tuple[Tensor, Tensor]], truth: Estimates) -> dict[str, float]:
-    """Return the largest gap to the truth of every statistic, in combined standard errors."""
+    """Return, for every statistic, the largest gap to the truth in combined standard errors."""
     gaps = {}
     for name, (value, se) in ours.items():
         true, true_se = truth.values[name]
-        gaps[name] = float(
-            ((value - true).abs() / (se.square() + true_se.square()).sqrt().clamp(min=1e-12)).max()
-        )
+        gaps[name] = float(((value - true).abs() / (se.square() + true_se.square()).sqrt().clamp(min=1e-12)).max())
     return gaps
 
 
@@ -137,7 +135,7 @@ def compare_with_truth(
     independence: Schedule,
     local: dict[str, tuple[BatchKernel, Schedule]],
 ) -> None:
-    """Assert that what is exact agrees with the truth, and what is local agrees or is flagged by its R-hat."""
+    """Assert that exact samplers agree with the truth, and that local ones agree or have a large R-hat."""
     figure(f"{pair} truth", ratio=ratio, ess_fraction=true.tail.ess_fraction, **short(true.values))
 
     def gaps(sampler: str, run: Run, **values: Any) -> dict[str, float]:
@@ -159,12 +157,12 @@ def compare_with_truth(
         run, mcmc = chains(kernel, gan, schedule)
         accepted, r_hat = float(mcmc.sample_stats["accept_prob"].mean()), worst_r_hat(mcmc)
         found = gaps(name, run, acceptance=accepted, r_hat=r_hat, never_moved=mcmc.never_moved)
-        # A gap to the truth that no diagnostic shows would be a sampler that lies.
+        # No sampler may be far from the truth without a diagnostic that shows it.
         assert max(found.values()) <= NUM_SE or r_hat > 1.01, f"{name} is off and its R-hat is {r_hat:.3f}"
 
 
 def shares(counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the shares of categories with their binomial errors (never 0: an empty class may have been unlucky)."""
+    """Return the shares of categories with their binomial errors (never 0: an empty class may be empty by chance)."""
     total = counts.sum()
     share = counts.double() / total
     floor = (counts.double() + 1) / (total + 2)
@@ -173,6 +171,4 @@ def shares(counts: Tensor) -> tuple[Tensor, Tensor]:
 
 def short(values: dict[str, tuple[Tensor, Tensor]]) -> dict[str, Any]:
     """Return statistics as plain numbers to record."""
-    return {
-        name: [round(v, 5) for v in torch.atleast_1d(value).tolist()] for name, (value, _) in values.items()
-    }
+    return {name: [round(v, 5) for v in torch.atleast_1d(value).tolist()] for name, (value, _) in values.items()}

@@ -1,4 +1,4 @@
-"""The zoo's MNIST GAN, which nobody here trained: its log ratios, and the judges of its digits."""
+"""The zoo's MNIST GAN, from another project: its log ratios, and the judges of its digits."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def conv_critic() -> nn.Module:
 
 @functools.cache
 def digits() -> tuple[Tensor, Tensor]:
-    """5 000 test digits to calibrate on and 5 000 to judge by; the file is ordered, so it is shuffled once."""
+    """Return 5000 test digits for calibration and 5000 for judging, shuffled because the file is ordered."""
     images = zoo.mnist_test().images
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
     return images[order[:5000]], images[order[5000:]]
@@ -50,9 +50,7 @@ def own_ratio(seed: int, cap: float | str | None = None) -> LatentPosterior:
     generator, prior = zoo.mnist_generator(), zoo.mnist_prior()
     with torch.no_grad():
         generated = generator(prior.sample((5000,)))
-    ratio = calibrate(
-        LogRatio(zoo.mnist_discriminator(), Bernoulli()), digits()[0], generated, max_log_ratio=cap
-    )
+    ratio = calibrate(LogRatio(zoo.mnist_discriminator(), Bernoulli()), digits()[0], generated, max_log_ratio=cap)
     return LatentPosterior(generator, ratio, prior)
 
 
@@ -103,10 +101,10 @@ def statistics(x: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
 
 
 def judged(x: Tensor, seed: int) -> dict[str, Any]:
-    """What stands beside a score: distances to held-out digits, and what a fresh critic still sees.
+    """Return scores, distances to held-out digits, and the AUC of a fresh critic.
 
-    The residual AUC is taken on LeNet's features, where digits are shapes, and on pixels, where this generator's grain
-    gives nearly every output away and no choice among its outputs can help.
+    The residual AUC is of LeNet's features, which describe shapes, and of pixels. In pixels this generator's noise
+    identifies nearly every output, and no choice among its outputs can change that.
     """
     held_out = digits()[1]
     real_features = features(held_out)
@@ -121,7 +119,7 @@ def judged(x: Tensor, seed: int) -> dict[str, Any]:
         "residual_auc": seen.value,
         "residual_auc_se": seen.standard_error,
     }
-    if seed == 0:  # slow, and the same story every time
+    if seed == 0:  # It is slow, and every seed gives the same result.
         pixels = residual_auc(x[:5000], held_out)
         figures |= {"pixel_residual_auc": pixels.value, "pixel_residual_auc_se": pixels.standard_error}
     return figures
@@ -136,11 +134,11 @@ def before(seed: int) -> dict[str, Any]:
 
 @functools.cache
 def true_values(ratio: str) -> Estimates:
-    """The truth for a ratio of seed 0, made once a session."""
+    """Return the truth for a ratio of seed 0; it is calculated once per session."""
     pyro.set_rng_seed(100)
     return truth(POSTERIORS[ratio](0), statistics)
 
 
 def held_out() -> Tensor:
-    """Real digits that no ratio was made from."""
+    """Return real digits that no ratio was made from."""
     return digits()[1]

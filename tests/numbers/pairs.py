@@ -28,7 +28,7 @@ __all__ = ["CHOSEN", "METHODS", "NEAR_OPTIMUM", "Distances", "Pair", "parallel_p
 
 
 class Pair(NamedTuple):
-    """A trained generator and its critic, the latents' law, and the CPU seconds that training took."""
+    """A trained generator and its critic, the distribution of the latents, and the CPU seconds of the training."""
 
     generator: nn.Module
     critic: nn.Module
@@ -41,11 +41,11 @@ class Pair(NamedTuple):
             return self.generator(self.prior.sample((num_draws,)))
 
 
-def falling(optimizers: Sequence[Optimizer], num_steps: int) -> Callable[[int, dict[str, float]], None]:
-    """Return a callback that lets learning rates fall linearly to zero; of the step alone, so a resume finds it."""
+def falling(optimizers: Sequence[Optimizer], num_steps: int) -> Callable[..., None]:
+    """Return a callback that lowers learning rates linearly to zero. It uses the step alone, so a run can resume."""
     start = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
 
-    def after_step(step: int, losses: dict[str, float]) -> None:
+    def after_step(step: int, *_: object) -> None:
         groups = [group for optimizer in optimizers for group in optimizer.param_groups]
         for group, rate in zip(groups, start, strict=True):
             group["lr"] = rate * (1 - step / num_steps)
@@ -58,7 +58,7 @@ def adam(network: nn.Module, rate: float) -> torch.optim.Adam:
 
 
 def plane_wgan(data: Tensor, seed: int, *, num_steps: int = 4000) -> Pair:
-    """Train a WGAN-GP of two perceptrons on points of the plane: uniform latents, three updates of the critic."""
+    """Train a WGAN-GP of two perceptrons on points of the plane, with uniform latents and three critic updates."""
     pyro.set_rng_seed(seed)
     generator, critic = (toys.MLP([2, 128, 128, 128, width], nn.ReLU) for width in (2, 1))
     prior = dist.Uniform(-torch.ones(2), torch.ones(2)).to_event(1)
@@ -82,7 +82,7 @@ def plane_wgan(data: Tensor, seed: int, *, num_steps: int = 4000) -> Pair:
     return Pair(generator, critic, prior, time.process_time() - start)
 
 
-# What the papers call them, with the penalties' usual weight.
+# The methods by the names of the papers, with the usual weights of the penalties.
 METHODS: dict[str, tuple[Objective, Penalty | None]] = {
     "saturating GAN": (Minimax(Bernoulli()), None),
     "NS-GAN": (Bernoulli(), None),
@@ -93,15 +93,15 @@ METHODS: dict[str, tuple[Objective, Penalty | None]] = {
 
 
 class Distances(NamedTuple):
-    """How far an affine generator of Gaussian latents is from Gaussian data on a plane; all exact."""
+    """Exact distances between an affine generator of Gaussian latents and Gaussian data on a plane."""
 
     off_plane: float  # root mean square distance of its points from the plane
-    transport: float  # W2 between the two laws
-    spread: float  # root mean square size inside the plane over the data's: 1, or 0 where all is one point
+    transport: float  # W2 between the two distributions
+    spread: float  # root mean square size inside the plane, divided by the data's; 0 if all is one point
 
 
 class Plane(NamedTuple):
-    """Data U s with s standard normal, and where the generator starts: the same plane, moved."""
+    """Data U s with s standard normal. The generator starts on the same plane, shifted."""
 
     directions: Tensor  # U, (dim, latent), orthonormal
     shift: Tensor  # orthogonal to it, of length 1
@@ -111,12 +111,10 @@ class Plane(NamedTuple):
         outside = torch.cat([a, b[:, None]], 1)
         outside = outside - u @ (u.T @ outside)
         inside = torch.cat([u.T @ a, u.T @ b[:, None]], 1)
-        # The Bures distance of two Gaussians with covariances A A' and U U', in its form without roots of matrices.
+        # The Bures distance of two Gaussians with covariances A A' and U U', in a form without roots of matrices.
         nuclear = torch.linalg.matrix_norm(u.T @ a, "nuc")
         squared = b.square().sum() + a.square().sum() + u.square().sum() - 2 * nuclear
-        return Distances(
-            float(outside.norm()), float(squared.clamp(min=0).sqrt()), float(inside.norm() / u.norm())
-        )
+        return Distances(float(outside.norm()), float(squared.clamp(min=0).sqrt()), float(inside.norm() / u.norm()))
 
 
 def parallel_planes(
@@ -134,13 +132,13 @@ def parallel_planes(
 
     Args:
         method: One of `METHODS`.
-        seed: Of everything but the planes.
+        seed: Seed of everything except the planes.
         latent_dim: Dimension of the planes.
-        dim: Of the data.
-        rate: Both learning rates at the start; they fall to zero.
-        critic_steps: Updates of the critic for one of the generator.
-        num_updates: Of both together.
-        path: Filled with a hundred (updates, distances) along the way.
+        dim: Dimension of the data.
+        rate: Both learning rates at the start. They fall to zero.
+        critic_steps: Updates of the critic for each update of the generator.
+        num_updates: Updates of both together.
+        path: A list that gets a hundred pairs (updates, distances) during the run.
 
     Returns:
         The distances at the end.
@@ -158,8 +156,8 @@ def parallel_planes(
     num_steps = num_updates // (critic_steps + 1)
     lower = falling(optimizers, num_steps)
 
-    def after_step(step: int, losses: dict[str, float]) -> None:
-        lower(step, losses)
+    def after_step(step: int, *_: object) -> None:
+        lower(step)
         if path is not None and (step - 1) % max(num_steps // 100, 1) == 0:
             path.append((step * (critic_steps + 1), plane.distances(generator.weight, generator.bias)))
 
@@ -181,8 +179,8 @@ def parallel_planes(
     return plane.distances(generator.weight, generator.bias)
 
 
-# Dimensions of plane and data, and each method's learning rate and critic steps: the best on seed 100 among rates of
-# .003, .01 and .03 with 1 or 5 critic steps.
+# By dimensions of plane and data, each method's learning rate and critic steps: the best on seed 100 among rates of
+# 0.003, 0.01 and 0.03 with 1 or 5 critic steps.
 CHOSEN: dict[tuple[int, int], dict[str, tuple[float, int]]] = {
     (1, 2): {
         "saturating GAN": (0.03, 1),
@@ -200,5 +198,5 @@ CHOSEN: dict[tuple[int, int], dict[str, tuple[float, int]]] = {
     },
 }
 
-# A critic that keeps near its optimum, as the theory of divergences has it.
+# Rate and critic steps that keep the critic near its optimum, as the theory of divergences assumes.
 NEAR_OPTIMUM = (0.01, 5)

@@ -1,4 +1,4 @@
-"""Pictures of the documentation that need training: `python -m tests.numbers.pictures`, in the source's folder."""
+"""Draw the pictures that need training: `python -m tests.numbers.pictures`, in the source's folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COLORS = {
 
 
 def save(figure: Any, name: str) -> None:
-    """Write a picture of a few colours, which is a third of the size."""
+    """Write a picture with a palette of 128 colours, which makes it a third of the size."""
     from PIL import Image
 
     buffer = io.BytesIO()
@@ -35,7 +35,7 @@ def save(figure: Any, name: str) -> None:
 
 
 def draw_points() -> None:
-    """Draw both pairs of the plane: data, the generator alone, and resampled by both ratios."""
+    """Draw both pairs in the plane: data, the generator alone, and outputs resampled by both ratios."""
     import matplotlib.pyplot as plt
 
     figure, rows = plt.subplots(2, 4, figsize=(11, 5.6))
@@ -47,15 +47,13 @@ def draw_points() -> None:
         limit = 1.15 * float(held_out.abs().max())
         for ax, (name, x) in zip(axes, shown.items(), strict=True):
             ax.scatter(*x[:5000].T.numpy(), s=0.4, color="black", linewidths=0)
-            ax.set(
-                xlim=(-limit, limit), ylim=(-limit, limit), xticks=[], yticks=[], aspect="equal", title=name
-            )
+            ax.set(xlim=(-limit, limit), ylim=(-limit, limit), xticks=[], yticks=[], aspect="equal", title=name)
     figure.tight_layout()
     save(figure, "training_plane.png")
 
 
 def draw_parallel_planes() -> None:
-    """Draw the distance to the data along training, three seeds of every objective, by critic and dimensions."""
+    """Draw the distance to the data during training, for three seeds of every objective, by critic and dimensions."""
     import matplotlib.pyplot as plt
 
     figure, rows = plt.subplots(len(CHOSEN), 2, figsize=(10, 6.4), sharex=True, sharey="row")

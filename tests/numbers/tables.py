@@ -1,4 +1,4 @@
-"""Tables of the documentation out of numbers.json: `python -m tests.numbers.tables`, in the source's folder."""
+"""Print the tables of the documentation from numbers.json: `python -m tests.numbers.tables`, in the source's folder."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SAMPLERS = [
     "MALA (REP-GAN)",
     "BatchHMC",
 ]
-#: Of each pair: heading, key in numbers.json, format.
+#: For each pair: the heading, the key in numbers.json, and the format of each column.
 CALIBRATION = {
     "mnist": [
         ("log loss", "log_loss", ".3f"),
@@ -56,15 +56,13 @@ TITLES = {
 
 
 def equal_cost(rows: Rows) -> str:
-    """Return one Markdown table for each pair and ratio."""
+    """Return a Markdown table for each pair and ratio."""
     pairs = sorted({(row["pair"], row["ratio"]) for row in rows}, key=PAIRS.index)
-    return "\n\n".join(
-        _of_pair([row for row in rows if (row["pair"], row["ratio"]) == pair]) for pair in pairs
-    )
+    return "\n\n".join(_of_pair([row for row in rows if (row["pair"], row["ratio"]) == pair]) for pair in pairs)
 
 
 def calibration(rows: Rows) -> str:
-    """Return the two tables of the calibration page, the seeds of a cell side by side."""
+    """Return the two tables of the calibration page; a cell lists all seeds."""
     tables = []
     for pair, columns in CALIBRATION.items():
         of_pair = [row for row in rows if row["pair"] == pair]

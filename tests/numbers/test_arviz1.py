@@ -1,4 +1,4 @@
-"""A file saved here opens in ArviZ 1.x, which needs a newer Python: that gets an environment of its own."""
+"""A file saved here opens in ArviZ 1.x. That needs a newer Python, so it is installed into its own environment."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ import torch
 from pyro_gan import LatentPosterior, VectorizedMCMC, to_arviz
 from pyro_gan.mcmc import MALA
 from tests.exact_targets import affine_toy
+from tests.test_export import groups
 
 pytestmark = pytest.mark.numbers
-# Those that both define alike; their tail quantiles and intervals differ.
+# The columns that both versions define in the same way. Their tail quantiles and intervals differ.
 COLUMNS = ["mean", "sd", "mcse_mean", "mcse_sd", "ess_bulk", "r_hat"]
-# What runs there: no torch, no Pyro, no pyro_gan.
+# The script that runs there, without torch, Pyro and pyro_gan.
 READER = """
 import json, sys
 from importlib.util import find_spec
@@ -46,7 +47,7 @@ def python_3_12() -> Path:
     candidates = sorted(Path.home().glob(".pyenv/versions/3.12*/bin/python"), reverse=True)
     on_path = shutil.which("python3.12")
     for candidate in [*candidates, *([Path(on_path)] if on_path else [])]:
-        # A pyenv shim is there for versions that are not switched on, too.
+        # A pyenv shim exists even for versions that are not switched on.
         asked = subprocess.run([candidate, "--version"], capture_output=True, text=True)
         if asked.returncode == 0 and asked.stdout.startswith("Python 3.12"):
             return candidate
@@ -81,7 +82,7 @@ def test_a_file_saved_here_opens_in_arviz_1(tmp_path: Path, figure) -> None:
     read = json.loads(call(there, "-I", "-c", READER, path, ",".join(COLUMNS)))
 
     assert read["arviz"].startswith("1.") and read["type"] == "DataTree"
-    assert read["groups"] == sorted(idata.groups())
+    assert read["groups"] == sorted(groups(idata))
     expected = az.summary(idata, round_to="none")
     for name in COLUMNS:
         np.testing.assert_allclose(read["summary"][name], expected[name], rtol=1e-6, err_msg=name)

@@ -1,4 +1,4 @@
-"""What calibrating a real critic does to its log loss, its overlap and its samples: not the same thing."""
+"""What calibration does to the log loss, the overlap and the samples of a real critic; the three differ."""
 
 from __future__ import annotations
 
@@ -11,12 +11,18 @@ import torch
 from pyro_gan import ImportanceResampler, LatentPosterior, LogRatio, calibrate
 from pyro_gan.evaluate import frechet_distance, mode_report
 from pyro_gan.objectives import Bernoulli
-from pyro_gan.ratio.diagnostics import RatioReport
+from pyro_gan.ratio import Beta, Isotonic, MonotoneSpline, Platt, RatioReport, Temperature
 from tests import zoo
 from tests.numbers import mnist
 
 pytestmark = [pytest.mark.numbers, pytest.mark.filterwarnings("ignore")]
-METHODS = ["temperature", "platt", "beta", "spline", "isotonic"]
+METHODS = {
+    "temperature": Temperature(),
+    "platt": Platt(),
+    "beta": Beta(),
+    "spline": MonotoneSpline(),
+    "isotonic": Isotonic(),
+}
 NUM_OUTPUTS = 10_000
 
 
@@ -40,11 +46,11 @@ def test_mnist_discriminator(seed: int, figure) -> None:
         fresh = generator(prior.sample((NUM_OUTPUTS,)))
     features = mnist.features(judge)
     raw = LogRatio(zoo.mnist_discriminator(), Bernoulli())
-    # Both halves of the split are the same for every method, so the raw discriminator is judged by the same rows.
+    # Every method splits the rows in the same way, so the raw discriminator is judged by the same rows.
     before = calibrate(raw, real, generated).report.before
     losses = {}
     for method in (None, *METHODS):
-        ratio = raw if method is None else calibrate(raw, real, generated, method=method)
+        ratio = raw if method is None else calibrate(raw, real, generated, method=METHODS[method])
         report = before if method is None else ratio.report.after
         x, figures = resampled(LatentPosterior(generator, ratio, prior), 100_000)
         losses[method] = report.log_loss
@@ -59,7 +65,7 @@ def test_mnist_discriminator(seed: int, figure) -> None:
         )
     figure("calibration", pair="mnist", method="generator alone", seed=seed,
            frechet=frechet_distance(mnist.features(fresh), features))  # fmt: skip
-    # By what it is fitted for every map is better than none.
+    # Measured by the log loss, which it is fitted for, every map is better than no map.
     assert max(loss for method, loss in losses.items() if method) < losses[None]
 
 
@@ -71,7 +77,7 @@ def test_25_gaussians_critic(figure) -> None:
     real = zoo.gaussians25_data(50_000)
     quality = {}
     for method in METHODS:
-        ratio = calibrate(zoo.gaussians25_critic(), real, generated, method=method)
+        ratio = calibrate(zoo.gaussians25_critic(), real, generated, method=METHODS[method])
         x, figures = resampled(LatentPosterior(generator, ratio, prior), 200_000)
         modes = mode_report(x, zoo.gaussians25_means(), sd=zoo.GAUSSIANS25_SD)
         quality[method] = modes.high_quality
@@ -86,5 +92,5 @@ def test_25_gaussians_critic(figure) -> None:
             jsd=modes.jsd,
         )
     alone = mode_report(generated, zoo.gaussians25_means(), sd=zoo.GAUSSIANS25_SD).high_quality
-    # A better map wins points; a critic that knows more would win tens of them.
+    # A better map gains a few points of quality; a critic that knows more would gain tens of points.
     assert alone < min(quality.values()) and max(quality.values()) < 0.65

@@ -1,4 +1,4 @@
-"""MH-GAN's start at real data at its own settings: who has not moved after 640 steps, and what each policy costs."""
+"""MH-GAN's start at real data with its settings: which chains wait after 640 steps, and the bias of each policy."""
 
 from __future__ import annotations
 
@@ -54,9 +54,7 @@ def test_policies(auc: float, policy: str, seed: int, figure) -> None:
         p_value=float(truth.pvalue),
     )
     assert_close_in_se(share, exact, math.sqrt(exact * (1 - exact) / NUM_CHAINS), "waiting")
-    stated = {"continue": laws.proceed(10 * NUM_STEPS), "drop": laws.drop(), "restart": laws.restart()}[
-        policy
-    ]
+    stated = {"continue": laws.proceed(10 * NUM_STEPS), "drop": laws.drop(), "restart": laws.restart()}[policy]
     assert_follows(z, stated, f"{policy} at AUC {auc}")
     if policy == "restart" and auc > 0.95:
         assert truth.pvalue < 0.001

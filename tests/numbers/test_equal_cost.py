@@ -1,4 +1,4 @@
-"""All samplers on the zoo's pairs at equal cost: what each gives for the same number of forwards and gradients."""
+"""All samplers on the zoo's pairs at equal cost: their outputs for the same number of forwards and gradients."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from tests.numbers.judge import TRUTH_DRAWS, TRUTH_RUNS, Run, agrees, estimate, 
 
 pytestmark = [pytest.mark.numbers, pytest.mark.filterwarnings("ignore")]
 
-#: Outputs, and what each may cost: a forward of both networks counts 1, a gradient 2, so a value with its gradient 3.
+#: Outputs, and the cost of each: a forward of both networks counts 1, a gradient 2, so a value with its gradient 3.
 NUM_OUTPUTS, COST = 4000, 100
 NUM_CHAINS, DRAWS = 400, 10
 
 
 class Counter:
-    """A log ratio that counts what is asked of it."""
+    """A log ratio that counts its evaluations."""
 
     def __init__(self, log_ratio: Callable[[Tensor], Tensor]) -> None:
         self.log_ratio, self.cost = log_ratio, 0
@@ -102,11 +102,9 @@ def real_start(policy: str) -> Callable[[LatentPosterior, Tensor], BatchKernel]:
 
 
 def walk(gan: LatentPosterior, scores: Tensor) -> BatchKernel:
-    """pCN in the prior where that is Gaussian, else in a Gaussian as wide."""
+    """Return pCN in a Gaussian with the mean and standard deviation of the prior."""
     z = gan.transforms["z"](gan.prior.sample((10_000,)))
-    return PCN(
-        gan, proposal=torch.distributions.Independent(torch.distributions.Normal(z.mean(0), z.std(0)), 1)
-    )
+    return PCN(gan, proposal=torch.distributions.Independent(torch.distributions.Normal(z.mean(0), z.std(0)), 1))
 
 
 SAMPLERS: dict[str, Sampler] = {
@@ -135,9 +133,7 @@ PAIRS = [
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-@pytest.mark.parametrize(
-    ("pair", "ratio", "name"), PAIRS, ids=[f"{name}, {ratio}" for _, ratio, name in PAIRS]
-)
+@pytest.mark.parametrize(("pair", "ratio", "name"), PAIRS, ids=[f"{name}, {ratio}" for _, ratio, name in PAIRS])
 def test_equal_cost(pair: ModuleType, ratio: str, name: str, sampler: str, figure) -> None:
     posterior, true = pair.POSTERIORS[ratio](0), pair.true_values(ratio)
     pyro.set_rng_seed(7)
@@ -178,7 +174,7 @@ def test_equal_cost(pair: ModuleType, ratio: str, name: str, sampler: str, figur
         design_effect=result.design_effect,
         **result.figures,
     )
-    # Nobody spends more than the rest, but the real-data starts, whose extra steps are theirs.
+    # All samplers cost the same, except for the extra steps of a start at real data.
     if "real data" not in sampler:
         assert cost <= 1.05 * NUM_OUTPUTS * COST + 20_000
     assert math.isfinite(max(gaps.values()))

@@ -1,4 +1,4 @@
-"""One Real NVP, trained by maximum likelihood and against a Wasserstein critic: what each is good at, on digits.
+"""One Real NVP, trained on digits by maximum likelihood and against a Wasserstein critic: how the two differ.
 
 After Comparison of Maximum Likelihood and GAN-based training of Real NVPs, I. Danihelka et al., 2017,
 https://arxiv.org/abs/1705.05263.
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pyro_gan import toys
-from pyro_gan.evaluate import LowerBound, critic_distance, wasserstein_bound
+from pyro_gan.evaluate import Estimate, critic_distance, wasserstein_bound
 from pyro_gan.objectives import GradientPenalty, Wasserstein, fit_gan
 from pyro_gan.training import Player, train
 
@@ -93,7 +93,7 @@ def by_critic(flow: toys.RealNVP, levels: Tensor) -> nn.Module:
     ).generator
 
 
-def independent_distance(outputs: Tensor, fitted: Tensor, judged: Tensor) -> LowerBound:
+def independent_distance(outputs: Tensor, fitted: Tensor, judged: Tensor) -> Estimate[float]:
     """Train a fresh critic on held-out digits and half of the outputs; judge it on other digits and the other half."""
     critic = toys.MLP([DIM, 128, 128, 1])
     adam = torch.optim.Adam(critic.parameters(), lr=1e-3, betas=(0.5, 0.9))
@@ -104,23 +104,23 @@ def independent_distance(outputs: Tensor, fitted: Tensor, judged: Tensor) -> Low
         adam.zero_grad()
         (loss + penalty(critic, real, generated)).backward()
         adam.step()
-    # Slopes pulled to 1 are no certificate: figures compare with one another, and do not bound.
-    return critic_distance(critic.eval(), outputs[half:], dequantise(judged), lipschitz=1.0)
+    # A gradient penalty does not guarantee a slope of at most 1: these figures compare flows, they are no bounds.
+    return critic_distance(outputs[half:], dequantise(judged), critic=critic.eval(), lipschitz=1.0)
 
 
-def bits(flow: nn.Module, levels: Tensor) -> LowerBound:
-    """Bits per dimension, over four draws of the noise, and the error between digits."""
+def bits(flow: nn.Module, levels: Tensor) -> Estimate[float]:
+    """Bits per dimension, averaged over four draws of the noise, and their standard error over digits."""
     of_digit = torch.stack(
         [toys.bits_per_dim(flow.log_prob(dequantise(levels)), DIM, bin_width=BIN_WIDTH) for _ in range(4)]
     ).mean(0)
-    return LowerBound(float(of_digit.mean()), float(of_digit.std()) / len(levels) ** 0.5)
+    return Estimate(float(of_digit.mean()), float(of_digit.std()) / len(levels) ** 0.5)
 
 
 class Verdict(NamedTuple):
-    """What the two trainings of one seed are compared by."""
+    """The figures that compare the two trainings of one seed."""
 
     test_bits: float
-    independent: LowerBound
+    independent: Estimate[float]
     code_sd: float
 
 
@@ -133,7 +133,7 @@ def verdict(name: str, flow: nn.Module, levels: tuple[Tensor, ...], seed: int, f
     independent = independent_distance(outputs, fitted, judged)
     certified = wasserstein_bound(outputs[:800], dequantise(torch.cat([fitted, judged])), seed=seed)
     p_values = [float(stats.kstest(code.numpy(), "norm").pvalue) for code in codes.T]
-    # Of standard normal codes it is chi-squared with 64 degrees of freedom.
+    # For standard normal codes it is chi-squared with 64 degrees of freedom.
     radius = codes.square().sum(1)
     found = Verdict(test_bits.value, independent, float(codes.std(0).median()))
     figure(
@@ -172,7 +172,7 @@ def test_likelihood_against_a_critic(figure) -> None:
         floor = independent_distance(some(parts[0], NUM_OUTPUTS), *parts[1:])
         figure("digits against digits", seed=seed, independent=floor.value, se=floor.standard_error)
         likelihood, critic = found["likelihood"], found["critic"]
-        # Bits and codes are beyond doubt with each seed: a uniform density would pay log2(17) = 4.09.
+        # Bits and codes differ clearly for each seed; a uniform density costs log2(17) = 4.09 bits.
         assert likelihood.test_bits < 2.6 and critic.test_bits > math.log2(NUM_LEVELS)
         assert likelihood.code_sd < 1.5 and critic.code_sd > 3
         gains.append(
@@ -184,5 +184,5 @@ def test_likelihood_against_a_critic(figure) -> None:
     gain, error = (torch.tensor(column).double() for column in zip(*gains, strict=True))
     mean, standard_error = float(gain.mean()), float(error.square().sum().sqrt()) / len(gain)
     figure("nearer by its critic", mean=mean, se=standard_error, by_seed=gain)
-    # What the paper found: a stranger prefers the flow that a critic has trained.
+    # As in the paper, an independent critic prefers the flow that was trained against a critic.
     assert mean > 3 * standard_error

@@ -18,9 +18,7 @@ NUM_OUTPUTS, NUM_STEPS = 40_000, 640
 
 def outputs(sampler: str, gan: LatentPosterior, toy: toys.Toy) -> torch.Tensor:
     if sampler == "IndependenceMH":
-        mcmc = VectorizedMCMC(
-            IndependenceMH(gan), 1, NUM_STEPS - 1, num_chains=NUM_OUTPUTS, disable_progbar=True
-        )
+        mcmc = VectorizedMCMC(IndependenceMH(gan), 1, NUM_STEPS - 1, num_chains=NUM_OUTPUTS, disable_progbar=True)
         mcmc.run()
         assert mcmc.never_moved == 0
         return gan.decode(mcmc.get_samples()["z"])

@@ -1,10 +1,10 @@
 """The six hybrids of VAE and GAN at equal budgets: modes of a ring and a grid, and digits, three seeds each.
 
-Every hybrid has the same networks where it has one, as many updates of each, and the best setting of a grid of four:
-learning rate 5e-4 or 2e-3 by two weights of the observer (10 or 100 in the plane, 1 or 5 on digits; a GAN has no
-observer, and one or two updates of its discriminator a step). The grid was searched once, with seed 100, and judged by
-the JSD to uniform modes or, on 300 digits that serve nothing else, by the critic distance; AGE and alpha-GAN on digits
-only at the greater learning rate. Outputs are G(z), without the observer's noise.
+All hybrids have the same networks, as many updates of each, and the best setting out of a grid of four: learning rate
+5e-4 or 2e-3 by two weights of the explicit likelihood (10 or 100 in the plane, 1 or 5 on digits; a GAN has no explicit
+likelihood, and one or two updates of its discriminator in a step). One search, with seed 100, chose the settings by the
+JSD to uniform modes or by the critic distance on 300 digits that nothing else uses; AGE and alpha-GAN on digits ran
+only at the greater learning rate. Outputs are G(z), without the likelihood's noise.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from pyro_gan.vi import (
     AdversarialSVI,
     AggregatedRatio,
     Encoder,
+    ExplicitLikelihood,
     GaussianGuide,
     HybridLoss,
     ImplicitGuide,
     Joined,
-    Observer,
 )
 
 pytestmark = pytest.mark.numbers
@@ -39,7 +39,7 @@ MODE_SD = 0.05
 
 
 class Setting(NamedTuple):
-    """One cell of the grid."""
+    """One cell of the grid of settings."""
 
     rate: float
     weight: float | None = None
@@ -47,7 +47,7 @@ class Setting(NamedTuple):
 
 
 class Budget(NamedTuple):
-    """What all hybrids of a table have in common."""
+    """The part of the settings that all hybrids of a table share."""
 
     latent_dim: int
     width: int
@@ -56,7 +56,7 @@ class Budget(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """A hybrid's two maps."""
+    """A generator, and an encoder if the hybrid has one."""
 
     generator: nn.Module
     encoder: Encoder | None
@@ -64,7 +64,7 @@ class Trained(NamedTuple):
 
 PLANE = Budget(latent_dim=2, width=128, num_steps=1_500, family="normal")
 DIGITS = Budget(latent_dim=10, width=128, num_steps=750, family="laplace")
-#: The cell of the least JSD, by data and hybrid.
+#: The cell with the smallest JSD, by data and hybrid.
 PLANE_SETTINGS = {
     ("ring", "DCGAN"): Setting(2e-3, critic_steps=2),
     ("ring", "VAE"): Setting(5e-4, weight=10.0),
@@ -73,9 +73,9 @@ PLANE_SETTINGS = {
     ("grid", "VAE"): Setting(5e-4, weight=10.0),
     ("grid", "alpha-GAN"): Setting(2e-3, weight=10.0),
 }
-LAWS = {"ring": toys.ring(sd=MODE_SD), "grid": toys.grid().posterior}
+DATA = {"ring": toys.ring(sd=MODE_SD), "grid": toys.grid().posterior}
 
-#: The cell of the least critic distance.
+#: The cell with the smallest critic distance.
 DIGITS_SETTINGS = {
     "VAE": Setting(2e-3, weight=5.0),
     "DCGAN": Setting(2e-3, critic_steps=2),
@@ -98,29 +98,29 @@ def train(name: str, x: Tensor, budget: Budget, setting: Setting, *, bounded: bo
     layers = mlp(latent_dim, num_pixels)
     networks: dict[str, nn.Module] = {"generator": nn.Sequential(layers, nn.Tanh()) if bounded else layers}
     pieces: dict[str, Any] = {"generator": networks["generator"]}
-    if hybrid.code == "analytic":
+    if hybrid.latent == "analytic":
         pieces["encoder"] = GaussianGuide(mlp(num_pixels, 2 * latent_dim), dim=latent_dim)
-    elif hybrid.code is not None:
+    elif hybrid.latent is not None:
         network = Joined(mlp(num_pixels + latent_dim, latent_dim))
         pieces["encoder"] = ImplicitGuide(network, prior, event_shape=(latent_dim,), num_moment_draws=16)
-    if hybrid.code == "ratio(z)":
-        pieces["code_ratio"] = networks["code"] = AggregatedRatio(mlp(latent_dim, 1))
-    elif hybrid.code == "ratio(x, z)":
+    if hybrid.latent == "ratio(z)":
+        pieces["latent_ratio"] = networks["latent_ratio"] = AggregatedRatio(mlp(latent_dim, 1))
+    elif hybrid.latent == "ratio(x, z)":
         classifier = Joined(mlp(num_pixels + latent_dim, 1))
         moments = pieces["encoder"].moments
-        pieces["code_ratio"] = networks["code"] = AdaptiveContrast(classifier, moments=moments, prior=prior)
-    if hybrid.likelihood != "observer":
+        pieces["latent_ratio"] = networks["latent_ratio"] = AdaptiveContrast(classifier, moments=moments, prior=prior)
+    if hybrid.likelihood != "explicit":
         discriminator = mlp(num_pixels, 1)
         pieces["discriminator"] = networks["discriminator"] = discriminator
     if "encoder" in pieces:
         networks["encoder"] = pieces["encoder"]
         features = discriminator.layers[:-1] if hybrid.space == "features" else None
-        pieces["observer"] = Observer(family, setting.weight, reduction="sum", features=features)
+        pieces["explicit_likelihood"] = ExplicitLikelihood(family, setting.weight, reduction="sum", features=features)
     svi = AdversarialSVI(
         HybridLoss(hybrid, prior=prior, **pieces),
         {
-            role: torch.optim.Adam(network.parameters(), lr=setting.rate, betas=(0.5, 0.999))
-            for role, network in networks.items()
+            player: torch.optim.Adam(network.parameters(), lr=setting.rate, betas=(0.5, 0.999))
+            for player, network in networks.items()
         },
         steps={"discriminator": setting.critic_steps} if "discriminator" in networks else None,
     )
@@ -129,7 +129,7 @@ def train(name: str, x: Tensor, budget: Budget, setting: Setting, *, bounded: bo
 
 
 class Judge:
-    """Digits that no hybrid has seen, and a classifier trained on those that they have."""
+    """Digits that no hybrid has seen, and a classifier trained on the digits that the hybrids see."""
 
     def __init__(self, seen: Tensor, labels: Tensor, held: Tensor) -> None:
         from sklearn.neural_network import MLPClassifier
@@ -159,29 +159,29 @@ class Judge:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("data", LAWS)
+@pytest.mark.parametrize("data", DATA)
 def test_modes_of_a_gan_a_vae_and_their_hybrid(data: str, seed: int, figure) -> None:
     torch.set_num_threads(1)  # small networks
-    law, found = LAWS[data], {}
+    mixture, found = DATA[data], {}
     for name in ("DCGAN", "VAE", "alpha-GAN"):
         pyro.set_rng_seed(seed)
         setting = PLANE_SETTINGS[data, name]
-        trained = train(name, law.sample((20_000,)), PLANE, setting, bounded=False)
+        trained = train(name, mixture.sample((20_000,)), PLANE, setting, bounded=False)
         with torch.no_grad():
             outputs = trained.generator(torch.randn(10_000, PLANE.latent_dim))
-        report = mode_report(outputs, law.means, sd=MODE_SD)
+        report = mode_report(outputs, mixture.means, sd=MODE_SD)
         good = report.counts[:-1]
         found[name] = report._asdict() | {
             "fair": int((good >= 0.2 * good.sum() / len(good)).sum()),
             "imbalance": total_variation(good, torch.ones(len(good))),
         }
         figure("hybrids, modes", data=data, hybrid=name, seed=seed, **setting._asdict(), **found[name])
-    # Whatever a VAE leaves out costs it a reconstruction; a GAN pays nothing. Alpha-GAN lies in between.
-    assert found["VAE"]["num_modes"] >= len(law.means) - 1
+    # A VAE pays for each mode that it leaves out, a GAN does not, and alpha-GAN lies in between.
+    assert found["VAE"]["num_modes"] >= len(mixture.means) - 1
     assert found["VAE"]["high_quality"] > (0.3 if data == "ring" else 0.12)
     if data == "ring":
         assert found["VAE"]["imbalance"] < 0.12
-        assert found["alpha-GAN"]["num_modes"] == len(law.means)
+        assert found["alpha-GAN"]["num_modes"] == len(mixture.means)
         assert found["DCGAN"]["high_quality"] > found["VAE"]["high_quality"]
 
 
@@ -191,7 +191,7 @@ def test_six_hybrids_on_digits(seed: int, figure) -> None:
     images, labels = toys.digits()
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
     rows, labels = images.flatten(1)[order], labels[order]
-    seen, held = rows[:1000], rows[1300:]  # the grid was judged by those between
+    seen, held = rows[:1000], rows[1300:]  # the rows between chose the settings
     judge = Judge(seen, labels[:1000], held)
     reals = judge.of_reals(seen)
     figure("hybrids, digits", hybrid="real digits", seed=seed, **reals)
@@ -205,6 +205,6 @@ def test_six_hybrids_on_digits(seed: int, figure) -> None:
         assert found["VAE"]["reconstruction"] < found[name]["reconstruction"]
     assert found["VAE"]["reconstruction"] < 0.18
     assert found["alpha-GAN"]["critic_distance"] < 1.2
-    # At so few steps a discriminator alone has not learnt enough to teach.
+    # After so few steps a discriminator alone has not learned enough to train a generator.
     for name in ("VAE", "alpha-GAN"):
         assert found[name]["critic_distance"] < found["DCGAN"]["critic_distance"]

@@ -1,8 +1,8 @@
-"""Adversarial variational Bayes on posteriors that no Gaussian fits, judged against HMC draws by a stated classifier.
+"""Adversarial variational Bayes on posteriors that no Gaussian fits: a classifier compares its draws with HMC draws.
 
 Two latents with standard normal priors and one observation. Banana: 0 ~ N(z2 - z1^2 + 1, .4). Bimodal:
-1.2 ~ N(|z1|, .4). The classifier is a perceptron of two layers of 32 on standardised draws, early stopped, judged in
-five folds of 5 000 + 5 000 draws.
+1.2 ~ N(|z1|, .4). The classifier is a perceptron with two layers of 32 on standardised draws, with early stopping; its
+accuracy is that of five folds of 5 000 + 5 000 draws.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pyro_gan.vi import AdaptiveContrast, AdversarialSVI, GaussianGuide, Implici
 
 pytestmark = pytest.mark.numbers
 NUM_DRAWS, NUM_STEPS, BATCH, SD = 5_000, 1_500, 256, 0.4
-# While HMC finds its step size trajectories run off to infinity: they are rejected, if no distribution objects.
+# While HMC finds its step size some trajectories go to infinity. HMC rejects them, if no distribution raises first.
 PRIOR = dist.Normal(0.0, 1.0, validate_args=False).expand([2]).to_event(1)
 
 
@@ -39,7 +39,7 @@ LIKELIHOODS: dict[str, Callable[[Tensor], Tensor]] = {"banana": banana, "bimodal
 
 
 class NoiseNetwork(nn.Module):
-    """There is one datum, so a network has nothing to read of it."""
+    """A network that ignores the data, since there is one data point."""
 
     def __init__(self, num_inputs: int, num_outputs: int) -> None:
         super().__init__()
@@ -60,22 +60,18 @@ def c2st(a: Tensor, b: Tensor) -> float:
     network = MLPClassifier((32, 32), max_iter=60, early_stopping=True, n_iter_no_change=8, random_state=0)
     rows, label = torch.cat([a, b]).numpy(), np.repeat([0, 1], [len(a), len(b)])
     order = np.random.default_rng(0).permutation(len(label))
-    return float(
-        cross_val_score(make_pipeline(StandardScaler(), network), rows[order], label[order], cv=5).mean()
-    )
+    return float(cross_val_score(make_pipeline(StandardScaler(), network), rows[order], label[order], cv=5).mean())
 
 
 def hmc_draws(log_likelihood: Callable[[Tensor], Tensor]) -> Tensor:
     posterior = LatentPosterior(nn.Identity(), log_likelihood, PRIOR)
-    mcmc = VectorizedMCMC(
-        BatchHMC(posterior, num_steps=15), 1, 300, num_chains=NUM_DRAWS, disable_progbar=True
-    )
+    mcmc = VectorizedMCMC(BatchHMC(posterior, num_steps=15), 1, 300, num_chains=NUM_DRAWS, disable_progbar=True)
     mcmc.run()
     return mcmc.get_samples()["z"].reshape(NUM_DRAWS, 2)
 
 
 def exact_draws(log_likelihood: Callable[[Tensor], Tensor]) -> Tensor:
-    """Rejection from the prior, whose bound is the likelihood's peak."""
+    """Rejection sampling from the prior, bounded by the peak of the likelihood."""
     z = PRIOR.sample((400_000,))
     peak = -math.log(SD * math.sqrt(2 * math.pi))
     kept = z[torch.rand(len(z)).log() < log_likelihood(z) - peak]
@@ -96,14 +92,13 @@ def implicit_draws(log_likelihood: Callable[[Tensor], Tensor]) -> Tensor:
     guide = ImplicitGuide(NoiseNetwork(4, 2), noise, event_shape=(2,), num_moment_draws=500)
 
     def moments(x: Tensor) -> tuple[Tensor, Tensor]:
-        mean, variance = guide.moments(x[:1])  # of the one datum
+        mean, variance = guide.moments(x[:1])  # of the one data point
         return mean.expand(len(x), 2), variance.expand(len(x), 2)
 
     ratio = AdaptiveContrast(NoiseNetwork(2, 1), moments=moments, prior=PRIOR)
     rates = {"guide": (guide, 1e-3, 0.0), "z": (ratio, 2e-3, 2e-4)}
     optimizers = {
-        name: torch.optim.Adam(net.parameters(), lr=lr, betas=(0.5, 0.99))
-        for name, (net, lr, _) in rates.items()
+        name: torch.optim.Adam(net.parameters(), lr=lr, betas=(0.5, 0.99)) for name, (net, lr, _) in rates.items()
     }
     schedulers = {
         name: torch.optim.lr_scheduler.CosineAnnealingLR(optimizers[name], NUM_STEPS, eta_min=end)

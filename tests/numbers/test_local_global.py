@@ -1,4 +1,4 @@
-"""Jumps with local moves on the zoo's 25 Gaussians, at 300 forwards an output, beside what jumps alone."""
+"""Jumps with local moves on the zoo's 25 Gaussians, at 300 forwards for each output, compared with jumps alone."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from tests.statistics import NUM_SE
 
 pytestmark = [pytest.mark.numbers, pytest.mark.filterwarnings("ignore")]
 
-#: What an output may cost, warmup and whatever a proposal was fitted to included: a forward of generator and critic
-#: counts 1, a value with its gradient 3, as in `test_equal_cost`.
+#: Largest cost of an output, warmup and the fit of a proposal included. A forward pass of generator and critic counts
+#: 1, a value with its gradient 3, as in `test_equal_cost`.
 COST = 300
 NUM_CHAINS, DRAWS = 1000, 10
 PARTICLES, LOCAL = 10, 1
 
-#: A flow is fitted to this many outputs of importance resampling, out of as many draws as a tenth of the whole costs.
+#: A flow is fitted to this number of outputs of importance resampling; their draws cost a tenth of the whole.
 FITTED_TO, FITTING_COST = 5000, COST // 10
 
 
@@ -35,7 +35,7 @@ def flexible(gan: LatentPosterior) -> BatchKernel:
     return LocalGlobal(MALA(gan), ISIR(gan, num_particles=PARTICLES, proposal=proposal), num_local=LOCAL)
 
 
-# The kernel, and the most that its step costs: particles, local moves, and a fresh gradient for who has jumped.
+# Kernels, and the largest cost of a step: particles, local moves, and a new gradient for chains that jumped.
 KERNELS: dict[str, tuple[Callable[[LatentPosterior], BatchKernel], int]] = {
     "IndependenceMH": (IndependenceMH, 1),
     "ISIR": (lambda gan: ISIR(gan, num_particles=PARTICLES), PARTICLES - 1),
@@ -52,7 +52,7 @@ EXACT = [name for name in KERNELS if name != "MALA"]
 @pytest.mark.parametrize("name", KERNELS)
 @pytest.mark.parametrize("ratio", POSTERIORS)
 def test_modes_at_300_forwards(ratio: str, name: str, figure) -> None:
-    """What jumps has the truth's divergence, and what does not has not."""
+    """Kernels that jump reach the divergence of the truth; kernels that do not jump miss it."""
     posterior, true = POSTERIORS[ratio](0), true_values(ratio)
     pyro.set_rng_seed(7)
     counter = Counter(posterior.log_ratio)
@@ -60,12 +60,10 @@ def test_modes_at_300_forwards(ratio: str, name: str, figure) -> None:
     counter.cost = 0
     make, cost_of_a_step = KERNELS[name]
     kernel = make(gan)
-    # What the fit has cost is part of it, and the start, with the few rows of the setup's probe.
+    # The cost includes the fit, the start, and the few rows of the probe in setup.
     steps = (COST * DRAWS - -(-counter.cost // NUM_CHAINS) - 4) // cost_of_a_step
     thin = max(1, round(0.7 * steps / DRAWS))
-    mcmc = VectorizedMCMC(
-        kernel, DRAWS, steps - thin * DRAWS, num_chains=NUM_CHAINS, thin=thin, disable_progbar=True
-    )
+    mcmc = VectorizedMCMC(kernel, DRAWS, steps - thin * DRAWS, num_chains=NUM_CHAINS, thin=thin, disable_progbar=True)
     mcmc.run()
     cost = counter.cost / NUM_OUTPUTS
     log_ratio = mcmc.sample_stats["log_ratio"].double()
@@ -101,17 +99,15 @@ def test_modes_at_300_forwards(ratio: str, name: str, figure) -> None:
         assert abs(report.jsd - expected) <= NUM_SE * spread
         assert max(gaps.values()) <= NUM_SE
     else:
-        # The negative control: local moves alone do not cross, whatever their acceptance.
+        # The negative control: local moves alone do not cross between modes, whatever their acceptance.
         assert abs(report.jsd - expected) > NUM_SE * spread or worst_r_hat(mcmc) > 1.01
 
 
-def spread_of_divergence(
-    true: Estimates, design_effect: float, num_repeats: int = 400
-) -> tuple[float, float]:
-    """Return mean and sd of the divergence of as many outputs as ours, drawn with the truth's mode shares.
+def spread_of_divergence(true: Estimates, design_effect: float, num_repeats: int = 400) -> tuple[float, float]:
+    """Return mean and sd of the divergence of the same number of outputs, drawn with the mode shares of the truth.
 
-    A divergence of finitely many outputs is too large, and the fewer are independent the larger: so is this one. The
-    truth's own error is part of the spread.
+    The divergence of finitely many outputs is too large, more so if few of them are independent; the simulated one has
+    the same bias. The spread includes the error of the truth.
     """
     shares, se = true.values["mode shares"]
     independent = round(NUM_OUTPUTS / design_effect)

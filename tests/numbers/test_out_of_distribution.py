@@ -1,6 +1,6 @@
 """Likelihoods as a detector of foreign images: a model of one digit scores that digit, the others and other data.
 
-Its picture in the documentation: `python -m tests.numbers.test_out_of_distribution`, in the source's folder.
+Run `python -m tests.numbers.test_out_of_distribution` in the root of the repository to make its picture.
 """
 
 from __future__ import annotations
@@ -34,13 +34,11 @@ __all__ = ["auc", "cifar10", "draw", "fashion", "fit", "image_sets", "scores"]
 pytestmark = [pytest.mark.numbers, pytest.mark.filterwarnings("ignore:.*effective sample size")]
 LAMBDA, LATENT, NUM_STEPS, NUM_IMAGES, NUM_ANNEALED = 1.0, 8, 500, 200, 10
 SHARP = ("other_digits", "fashion", "cifar10")
-FASHION = Path(
-    "/usr/share/datasets/fashion-mnist/t10k-images-idx3-ubyte.gz"
-)  # of Debian's dataset-fashion-mnist
+FASHION = Path("/usr/share/datasets/fashion-mnist/t10k-images-idx3-ubyte.gz")  # of Debian's dataset-fashion-mnist
 
 
 class Fitted(NamedTuple):
-    """A model of one digit, the potential of its training, and a linear model of as many latents."""
+    """A model of one digit, the potential of its training, and a linear model with as many latents."""
 
     model: EntropicModel
     potential: Coupling
@@ -67,12 +65,12 @@ def cifar10() -> Tensor:
 
 
 def some(images: Tensor) -> Tensor:
-    """Draw 200; the files are ordered."""
+    """Draw 200 at random; the files are ordered."""
     return images[torch.randperm(len(images))[:NUM_IMAGES]]
 
 
 def image_sets(digit: int) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the training images of a digit, and what is scored: held-out images of it first."""
+    """Return the training images of a digit and the sets to score, held-out images of the digit first."""
     train, test = zoo.mnist_train(), zoo.mnist_test()
     data = train.images[train.labels == digit]
     held_out = some(test.images[test.labels == digit])
@@ -93,21 +91,19 @@ def image_sets(digit: int) -> tuple[Tensor, dict[str, Tensor]]:
 
 
 def fit(data: Tensor) -> Fitted:
-    """Train a generator by entropic transport, half a minute at most; and its linear rival in closed form."""
+    """Train a generator by entropic transport, half a minute at most; the linear model has a closed form."""
     prior = dist.Normal(torch.zeros(LATENT), 1.0).to_event(1)
     layers = toys.MLP([LATENT, 128, 256, 784])
     generator = nn.Sequential(layers, nn.Tanh(), nn.Unflatten(1, (1, 28, 28)))
     critic = nn.Sequential(nn.Flatten(), toys.MLP([784, 128, 1]))
     objective = EntropicTransport(regularization=LAMBDA)
-    adams = [
-        torch.optim.Adam(player.parameters(), lr=1e-3, betas=(0.5, 0.99)) for player in (generator, critic)
-    ]
+    adams = [torch.optim.Adam(player.parameters(), lr=1e-3, betas=(0.5, 0.99)) for player in (generator, critic)]
     fitted = fit_gan(
         generator, critic, prior=prior, data=data, objective=objective, generator_optimizer=adams[0],
         critic_optimizer=adams[1], num_steps=NUM_STEPS, batch_size=128, averaging=0.99, progress=False,
     )  # fmt: skip
     model = EntropicModel(fitted.generator, prior, regularization=LAMBDA)
-    # Maximum likelihood of a linear generator, its noise given: the leading directions, less the noise's variance.
+    # The maximum likelihood fit of a linear generator for this noise: the leading directions, minus its variance.
     rows = data.flatten(1).double()
     variance, directions = torch.linalg.eigh(torch.cov(rows.T))
     weight = directions[:, -LATENT:] * (variance[-LATENT:] - LAMBDA / 2).clamp(min=0).sqrt()
@@ -121,7 +117,7 @@ def auc(inside: Tensor, outside: Tensor) -> float:
 
 
 def scores(digit: int) -> dict[str, dict[str, Tensor]]:
-    """Train a model of a digit and score every set of images by every estimator; AIS a few images of some sets."""
+    """Train a model of a digit and score all sets of images by all estimators; AIS scores a few images of some sets."""
     data, sets = image_sets(digit)
     model, potential, linear = fit(data)
 
@@ -144,26 +140,18 @@ def scores(digit: int) -> dict[str, dict[str, Tensor]]:
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("digit", [1, 8])
 def test_a_model_of_one_digit(digit: int, seed: int, figure) -> None:
-    """An easy class is told from all that is sharp, a linear model does it too, and what is smooth is never foreign."""
+    """All models, the linear one too, tell an easy class from sharp images; smooth images never look foreign."""
     torch.set_num_threads(1)
     pyro.set_rng_seed(seed)
     of = scores(digit)
-    aucs = {
-        name: {other: auc(values["held_out"], values[other]) for other in values}
-        for name, values in of.items()
-    }
-    nats = {
-        name: {other: float(value.mean()) for other, value in values.items()} for name, values in of.items()
-    }
+    aucs = {name: {other: auc(values["held_out"], values[other]) for other in values} for name, values in of.items()}
+    nats = {name: {other: float(value.mean()) for other, value in values.items()} for name, values in of.items()}
     for name, values in of.items():
         settings = {"digit": digit, "seed": seed, "score": name, "images": len(values["held_out"])}
-        # A set that is not there is None: Fashion-MNIST is no part of the zoo.
+        # A missing set is None: Fashion-MNIST is not part of the zoo.
         figure("out of distribution", **settings, **{"fashion": None, **aucs[name]})
         figure("out of distribution, nats", **settings, **{"fashion": None, **nats[name]})
-    off = {
-        name: float((value - of["IW Laplace"][name][: len(value)]).mean())
-        for name, value in of["AIS"].items()
-    }
+    off = {name: float((value - of["IW Laplace"][name][: len(value)]).mean()) for name, value in of["AIS"].items()}
     figure("out of distribution, AIS less IW Laplace", digit=digit, seed=seed, **off)
 
     assert all(bool(value.isfinite().all()) for values in of.values() for value in values.values())
@@ -171,15 +159,15 @@ def test_a_model_of_one_digit(digit: int, seed: int, figure) -> None:
     for name in ("IW Laplace", "surrogate"):
         for other in sharp:
             assert aucs[name][other] > (0.97 if digit == 1 else 0.65), (name, other)
-            # The linear model, whose likelihood is exact, tells them as well.
+            # The linear model, with an exact likelihood, separates them as well.
             assert abs(aucs[name][other] - aucs["linear"][other]) < 0.1, (name, other)
-        # 4.4 standard errors of 200 against 200 that are alike, and a little for what training remembers.
+        # 4.4 standard errors for 200 against 200 from one distribution, and a little for overfitting.
         assert abs(aucs[name]["train"] - 0.5) < 0.15, name
-        # The failures: smoother than the class is likelier than the class.
+        # The failures: images that are smoother than the class are likelier than the class.
         assert aucs[name]["mean_image"] < 0.1 and aucs[name]["blurred"] < 0.4, name
     if digit == 8:
         assert aucs["IW Laplace"]["ones"] < 0.5 and aucs["IW Laplace"]["blank"] < 0.1
-    # The surrogate is looser far out: a part of what it separates is its own error.
+    # The surrogate is looser far out: part of its separation is its own error.
     gap = {name: nats["IW Laplace"][name] - nats["surrogate"][name] for name in ("held_out", "cifar10")}
     assert gap["cifar10"] > gap["held_out"]
 

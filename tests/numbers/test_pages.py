@@ -11,9 +11,7 @@ from tests.pages import ROOT, run_page
 
 pytestmark = pytest.mark.numbers
 
-HOW_TO = sorted(
-    str(path.relative_to(ROOT)) for path in (ROOT / "docs/howto").glob("*.md") if path.stem != "index"
-)
+HOW_TO = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs/howto").glob("*.md") if path.stem != "index")
 PAGES = [*HOW_TO, "docs/likelihoods.md"]
 
 

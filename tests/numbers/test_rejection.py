@@ -1,4 +1,4 @@
-"""Rejection on the exact 5 x 5 grid: exact, by DRS's gamma and on a budget, at equal numbers of outputs."""
+"""Rejection on the exact 5 x 5 grid: exact, with the gamma of DRS, and on a budget, with equal numbers of outputs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NUM_OUTPUTS = 40_000
 def run(figure, seed: int, **options: float) -> tuple[RejectionReport, ModeReport]:
     toy = toys.grid()
     gan = LatentPosterior(toy.generator, toy.log_ratio, toy.prior)
-    # The ratio peaks at the mean of the rarest mode, but for what the broad Gaussian's slope moves it.
+    # The ratio peaks near the mean of the rarest mode; the slope of the broad Gaussian moves the peak a little.
     bound = float(toy.log_ratio(toy.posterior.means).max()) + 0.01
     result = RejectionSampler(gan, log_bound=bound, **options)(NUM_OUTPUTS)
     modes = mode_report(gan.decode(result.samples["z"]), toy.posterior.means, sd=toy.posterior.scale)
@@ -45,7 +45,7 @@ def test_gamma_is_biased_where_exact_rejection_is_not(seed: int, figure) -> None
     assert modes.high_quality >= 0.9992 and modes.jsd <= 0.0004 and 0.0493 <= modes.mode_sd <= 0.0505
     report, modes = run(figure, seed, gamma=95.0)
     assert not report.exact
-    # Ten times the distance of exact outputs, and modes too wide by more than their tolerance.
+    # The distance is ten times that of exact outputs, and the modes are too wide by more than their tolerance.
     assert 0.003 <= modes.jsd <= 0.008 and modes.mode_sd > 0.0515
 
 

@@ -1,8 +1,8 @@
-"""The sharp ratio, where one draw of the prior in a thousand or ten thousand counts: which sampler, at one cost?
+"""Which sampler, at one cost, for a sharp ratio, where one in a thousand or ten thousand prior draws counts?
 
 Two targets are known exactly, a Gaussian in ten dimensions and 25 needles in two; the third is the zoo's MNIST GAN with
-a fresh conv critic, trained until it separates, at two temperatures. By default a sketch in minutes: few repeats and
-one temperature of MNIST's. `PYRO_GAN_SHARP_REPEATS=20` makes the full table; `python -m tests.numbers.test_sharp_ratio`
+a fresh conv critic, trained until it separates, at two temperatures. The default takes minutes: few repeats, and one
+temperature for MNIST. `PYRO_GAN_SHARP_REPEATS=20` makes the full table; `python -m tests.numbers.test_sharp_ratio`
 prints it from numbers.json.
 """
 
@@ -37,7 +37,7 @@ pytestmark = [pytest.mark.numbers, pytest.mark.filterwarnings("ignore")]
 FULL = "PYRO_GAN_SHARP_REPEATS" in os.environ
 #: Repeats on the exact targets, and on MNIST.
 REPEATS, MNIST_REPEATS = (int(os.environ.get("PYRO_GAN_SHARP_REPEATS", default)) for default in ("8", "2"))
-#: Outputs, and what a run may cost in forwards of generator and critic; a value with its gradient counts 3.
+#: Outputs, and the cost of a run in forwards of generator and critic; a value with its gradient counts 3.
 NUM_OUTPUTS, COST = 200, 65_000
 TRUTH_RUNS, TRUTH_DRAWS = 10, 200_000 if FULL else 50_000
 
@@ -81,17 +81,17 @@ def gaussian(ess_fraction: float, dim: int = 10) -> Case:
 
 
 def needles(ess_fraction: float, width: float = 2.0) -> Case:
-    """25 narrow Gaussians in a prior N(0, 4 I): what finds one of them does not find the others."""
+    """25 narrow Gaussians in a prior N(0, 4 I): a local move never reaches another one."""
     axis = torch.linspace(-2, 2, 5)
     crowd = float((axis.square() / (2 * width**2)).exp().sum()) ** 2
     scale = math.sqrt(ess_fraction * width**2 * crowd / (2 * 25**2))
     data = GridMixture(axis, torch.full((5, 5), 1 / 25), scale=scale)
-    # The ratio asks this prior at positions from which a trajectory has diverged; those are for the kernel to reject.
+    # The ratio also evaluates this prior where trajectories have diverged; the kernel rejects such positions.
     prior = dist.Normal(torch.zeros(2), torch.full((2,), width), validate_args=False).to_event(1)
     gan = LatentPosterior(nn.Identity(), DensityRatio(data, prior), prior)
     squares = (data.means.square().sum(-1) / (2 * width**2)).double()
     mean = math.log(width**2 / (25 * scale**2)) - 1 + float(squares.mean()) + scale**2 / width**2
-    # The height within a needle is an exponential variable.
+    # The log density within a needle is its maximum minus an exponential variable.
     spread = float(squares.std(unbiased=False))
     square = 2 * width**2 * float(squares.mean()) + 2 * scale**2
     return Case(gan, ess_fraction, mean, 0.0, math.sqrt(1 + spread**2), square, 2 * width**2 * spread)
@@ -99,7 +99,7 @@ def needles(ess_fraction: float, width: float = 2.0) -> Case:
 
 @functools.cache
 def critic() -> LogRatio:
-    """A fresh critic without dropout, trained for 3 000 steps whatever is left of the overlap."""
+    """A fresh critic without dropout, trained for 3000 steps however small the overlap becomes."""
     pyro.set_rng_seed(0)
     network = nn.Sequential(
         nn.Conv2d(1, 32, 4, 2, 1), nn.SiLU(), nn.Conv2d(32, 64, 4, 2, 1), nn.SiLU(),
@@ -164,13 +164,11 @@ CASES: dict[str, Callable[[], Case]] = {
 def resampled(gan: LatentPosterior) -> Outputs:
     result = ImportanceResampler(gan, min_ess=1)(NUM_OUTPUTS, COST)
     tail = result.report.tail
-    return Outputs(
-        result.log_ratio, result.samples["z"], COST, result.report.distinct, tail.log_mean_weight, tail.ess
-    )
+    return Outputs(result.log_ratio, result.samples["z"], COST, result.report.distinct, tail.log_mean_weight, tail.ess)
 
 
 def chains(kernel: Callable[[Any], BatchKernel], cost_of_a_step: int) -> Sampler:
-    """As many chains as outputs, of each its last draw, half of the steps for warmup."""
+    """One chain for each output, of which the last draw is taken; half of the steps are warmup."""
 
     def run(gan: LatentPosterior) -> Outputs:
         steps = COST // NUM_OUTPUTS // cost_of_a_step
@@ -191,7 +189,7 @@ def chains(kernel: Callable[[Any], BatchKernel], cost_of_a_step: int) -> Sampler
 
 
 def learnt(gan: LatentPosterior, *, warmup_steps: int = 10, max_num_steps: int = 10) -> Outputs:
-    """ChEES. How long its trajectories are, it finds on the way, so it goes on until all is spent; half for warmup."""
+    """ChEES. It learns the length of trajectories, so it runs until the cost is reached; half of it is warmup."""
     counter = Counter(gan.log_ratio)
     counted = LatentPosterior(gan.generator, counter, gan.prior, temperature=gan.temperature)
     kernel = ChEES(counted, max_num_steps=max_num_steps)
@@ -208,7 +206,7 @@ def learnt(gan: LatentPosterior, *, warmup_steps: int = 10, max_num_steps: int =
 
 
 def mixed(gan: LatentPosterior) -> Outputs:
-    """Nine fresh draws, then three MALA moves: half of the forwards on either. Who has jumped pays a gradient more."""
+    """Nine fresh draws, then three MALA moves, each half of the cost. A chain that jumps needs one more gradient."""
     counter = Counter(gan.log_ratio)
     counted = LatentPosterior(gan.generator, counter, gan.prior, temperature=gan.temperature)
     counter.cost = 0
@@ -222,7 +220,7 @@ def mixed(gan: LatentPosterior) -> Outputs:
 def annealed(num_particles: int = NUM_OUTPUTS, **options: Any) -> Sampler:
     def run(gan: LatentPosterior) -> Outputs:
         samples, log_ratio, report = SMC(gan, num_particles, **options)()
-        # In random order; of more particles than outputs the first will do.
+        # They are in random order, so the first ones are as good as any.
         return Outputs(
             log_ratio[:NUM_OUTPUTS],
             samples["z"][:NUM_OUTPUTS],
@@ -272,7 +270,7 @@ def once(case: str, sampler: str, seed: int) -> tuple[Outputs, float]:
 
 
 def row(case: str, sampler: str, repeats: int | None = None) -> dict[str, Any]:
-    """Repeat a sampler, and return what its mean log ratio is worth."""
+    """Repeat a sampler, and return the error of its mean log ratio."""
     repeats = repeats or (MNIST_REPEATS if case.startswith("MNIST") else REPEATS)
     _, ess_fraction, mean, mean_se, sd, square, square_sd = target(case)
     runs, times = zip(*(once(case, sampler, seed) for seed in range(repeats)), strict=True)
@@ -291,10 +289,10 @@ def row(case: str, sampler: str, repeats: int | None = None) -> dict[str, Any]:
         "bias": float(means.mean()) - mean,
         "sd": float(means.std()),
         "rmse": error,
-        # Independent outputs that would have such an error.
+        # The number of independent outputs with the same error.
         "worth": sd**2 / error**2,
         "worth_per_second": sd**2 / error**2 / seconds,
-        # The same for the squared norm, which tells needles apart that are equally high.
+        # The same for the squared norm, which differs between needles of the same height.
         "worth_of_square": square_sd**2 / float((squares - square).square().mean()),
         "cost": average[0],
         "ancestors": average[1],
@@ -323,7 +321,7 @@ def test_annealing_beats_resampling_where_the_truth_is_known(case: str, sampler:
 
 
 def overview(rows: list[dict[str, Any]]) -> str:
-    """Return one Markdown table of all cases: error of the mean log ratio, by sampler, and its sd over the repeats."""
+    """Return one Markdown table of all cases: error of the mean log ratio by sampler, with its sd over the repeats."""
     cases = list(dict.fromkeys(line["case"] for line in rows))
     found = {(line["sampler"], line["case"]): f"{line['bias']:+.2f} ± {line['sd']:.2f}" for line in rows}
     lines = [f"| sampler | {' | '.join(cases)} |", "|---" + "|--:" * len(cases) + "|"]
@@ -332,7 +330,7 @@ def overview(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-#: What is shown of a run, under which heading, and with how many digits.
+#: Columns of the table: heading, key of the figure, and number format.
 COLUMNS = {
     "cost": ("cost", ".0f"),
     "CPU s": ("cpu_seconds", ".2f"),
@@ -348,7 +346,7 @@ COLUMNS = {
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Return one Markdown table a case."""
+    """Return one Markdown table for each case."""
     blocks = []
     for case in dict.fromkeys(line["case"] for line in rows):
         mine = [line for line in rows if line["case"] == case]

@@ -1,6 +1,6 @@
 """Two decades of step sizes on known densities: MALA's samples stay right, ULA's drift.
 
-Chains start at exact draws of the target, so whatever is wrong with their last states is the kernel's doing.
+Chains start at exact draws of the target, so any error of their last states comes from the kernel.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from tests.statistics import FALSE_ALARM, two_sample_p_value
 pytestmark = pytest.mark.numbers
 STEP_SIZES = [10 ** (-3.5 + exponent / 3) for exponent in range(7)]
 NUM_CHAINS, NUM_STEPS = 2000, 60
-# Across the roll and about a mean of the grid the data's variance is .05^2 = .0025. There ULA's is larger by a factor
-# 1 / (1 - step_size / .01), and from .01 on it has no law to settle at. Twice is beyond doubt with 2000 chains.
+# Across the roll and about a mean of the grid the variance of the data is 0.05^2 = 0.0025. ULA has a
+# variance larger by 1 / (1 - step_size / 0.01), and diverges from 0.01 on. 2000 chains clearly show a factor of two.
 ULA_IS_WRONG_FROM = 0.005
 
 
 class Flaws(NamedTuple):
     """Figures of samples of a toy that a step size may spoil."""
 
-    # Samples off the roll, or outside of all modes, by more than 4 standard deviations.
+    # Samples that are off the roll, or outside all modes, by more than 4 standard deviations.
     num_off: int
-    # Of the others, standard deviation across the roll or in a mode, over the data's: 1 is right.
+    # Standard deviation of the others across the roll or in a mode, divided by that of the data: 1 is right.
     relative_sd: float | None
-    # Between the modes' shares and equal ones, in nats; about .0016 remains of 2000 exact draws.
+    # Divergence of the shares of the modes from equal shares, in nats; about 0.0016 for 2000 exact draws.
     jsd: float | None
 
 
@@ -44,7 +44,7 @@ class Case(NamedTuple):
 
     build: Callable[[], toys.Toy]
     flaws: Callable[[Tensor, toys.Toy], Flaws]
-    # The exact law's share of what num_off counts.
+    # Exact value of the share that num_off counts.
     share_off: float
 
 
@@ -67,7 +67,7 @@ CASES = {
 
 
 def seen_by_the_test(x: Tensor, toy: toys.Toy) -> Tensor:
-    """Return coordinates and log density, without which a wrong spread about the curve or a mean would hide."""
+    """Return coordinates and log density, which shows a wrong spread about the curve or a mean."""
     return torch.cat([x, toy.posterior.log_prob(x)[:, None]], -1)
 
 

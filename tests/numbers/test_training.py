@@ -1,4 +1,4 @@
-"""What `fit_gan` trains: WGAN-GP in the plane with the gain by resampling, and objectives on parallel planes."""
+"""Pairs trained by `fit_gan`: WGAN-GP in the plane with the gain by resampling, and objectives on parallel planes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NUM_OUTPUTS, NUM_DRAWS = 10_000, 300_000
 
 
 class Scaled(nn.Module):
-    """Spreads the data's fine structure over a range in which a network learns it."""
+    """Multiplies the input, so that the fine structure of the data has a scale that a network learns."""
 
     def __init__(self, factor: float, network: nn.Module) -> None:
         super().__init__()
@@ -32,12 +32,12 @@ class Scaled(nn.Module):
 
 
 def own_critic(pair: Pair, real: Tensor) -> nn.Module:
-    """The critic that trained the generator, calibrated on data that it has not seen."""
+    """Return the critic that trained the generator, calibrated on new data."""
     return calibrate(pair.critic, real, pair.generate(len(real)))
 
 
 def fresh_critic(pair: Pair, real: Tensor) -> nn.Module:
-    """A critic fitted to the generator as it stands."""
+    """Return a critic fitted to the finished generator."""
     return fit_log_ratio(
         pair.generator,
         pair.prior,
@@ -54,7 +54,7 @@ def fresh_critic(pair: Pair, real: Tensor) -> nn.Module:
 
 
 def outputs(pair: Pair, real: Tensor) -> dict[str, tuple[Tensor, dict[str, Any]]]:
-    """Return 10 000 points of the generator alone and by each ratio, with the ratio's tail."""
+    """Return 10 000 points from the generator alone and from each ratio, with the diagnostics of the ratio's tail."""
     found: dict[str, tuple[Tensor, dict[str, Any]]] = {"generator alone": (pair.generate(NUM_OUTPUTS), {})}
     for name, make in {"own critic, calibrated": own_critic, "fresh critic": fresh_critic}.items():
         gan = LatentPosterior(pair.generator, make(pair, real), pair.prior)
@@ -68,15 +68,15 @@ def outputs(pair: Pair, real: Tensor) -> dict[str, tuple[Tensor, dict[str, Any]]
 
 
 def gaussians25_pair(seed: int) -> tuple[Pair, Tensor, Tensor]:
-    """Return a pair trained on 25 Gaussians, data for ratios, and data that nothing was made from."""
-    law = toys.gaussians25()
+    """Return a pair trained on 25 Gaussians, data for ratios, and held-out data."""
+    mixture = toys.gaussians25()
     pyro.set_rng_seed(100 + seed)
-    training, real, held_out = (law.sample((n,)) for n in (50_000, 50_000, NUM_OUTPUTS))
+    training, real, held_out = (mixture.sample((n,)) for n in (50_000, 50_000, NUM_OUTPUTS))
     return plane_wgan(training, seed), real, held_out
 
 
 def roll_pair(seed: int) -> tuple[Pair, Tensor, Tensor]:
-    """Return the same of the Swiss roll."""
+    """Return the same for the Swiss roll."""
     toy = toys.swiss_roll()
     pyro.set_rng_seed(100 + seed)
     training, real, held_out = (toy.sample_data(n) for n in (50_000, 50_000, NUM_OUTPUTS))
@@ -85,17 +85,17 @@ def roll_pair(seed: int) -> tuple[Pair, Tensor, Tensor]:
 
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
-    """Networks as small as those of the fast tests are faster on one thread."""
+    """Run on one thread, which is faster for networks as small as these."""
     torch.set_num_threads(1)
 
 
 @pytest.mark.parametrize("seed", [0])
 def test_wgan_gp_on_25_gaussians_and_the_gain_by_resampling(seed: int, figure) -> None:
-    law = toys.gaussians25()
+    mixture = toys.gaussians25()
     pair, real, _ = gaussians25_pair(seed)
     reports = {}
     for name, (x, tail) in outputs(pair, real).items():
-        reports[name] = report = mode_report(x, law.means, sd=law.scale)
+        reports[name] = report = mode_report(x, mixture.means, sd=mixture.scale)
         figure(
             "WGAN-GP on 25 Gaussians",
             outputs=name,
@@ -106,7 +106,7 @@ def test_wgan_gp_on_25_gaussians_and_the_gain_by_resampling(seed: int, figure) -
         )
     alone, own, fresh = reports.values()
     assert all(report.num_modes == 25 for report in reports.values())
-    # The public pair, which was trained for longer, has .39.
+    # The public pair, which was trained longer, has .39.
     assert alone.high_quality > 0.45
     assert fresh.high_quality > max(own.high_quality, alone.high_quality) + 0.1
 
@@ -135,15 +135,13 @@ def test_wgan_gp_on_the_swiss_roll_and_the_gain_by_resampling(seed: int, figure)
 
 @pytest.mark.parametrize("latent_dim, dim", list(CHOSEN))
 def test_objectives_on_parallel_planes(latent_dim: int, dim: int, figure) -> None:
-    """All start at a distance of 1 from data that they do not touch."""
+    """All generators start at a distance of 1 from the data, and the supports do not touch."""
     transport = {}
     for method in METHODS:
         settings = {"near its optimum": NEAR_OPTIMUM, "tuned": CHOSEN[latent_dim, dim][method]}
         for critic, (rate, critic_steps) in settings.items():
             found = [
-                parallel_planes(
-                    method, seed, latent_dim=latent_dim, dim=dim, rate=rate, critic_steps=critic_steps
-                )
+                parallel_planes(method, seed, latent_dim=latent_dim, dim=dim, rate=rate, critic_steps=critic_steps)
                 for seed in (0, 1, 2)
             ]
             transport[method, critic] = [run.transport for run in found]
@@ -159,7 +157,7 @@ def test_objectives_on_parallel_planes(latent_dim: int, dim: int, figure) -> Non
                 transport=transport[method, critic],
                 spread=[run.spread for run in found],
             )
-    # The divergence is constant, and what minimises it stays; the other losses go on pulling.
+    # The divergence is constant, so the loss that minimises it does not move; the other losses keep a gradient.
     stays = min(transport["saturating GAN", "near its optimum"])
     assert stays > 0.7
     for method in METHODS:
@@ -167,10 +165,8 @@ def test_objectives_on_parallel_planes(latent_dim: int, dim: int, figure) -> Non
 
 
 @pytest.mark.parametrize("engine", ["accelerate", "lightning"])
-def test_other_engines_run_the_code_of_the_page(
-    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Their blocks are marked `py`, because neither library is a dependency."""
+def test_other_engines_run_the_code_of_the_page(engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their blocks have the mark `py`, because neither library is a dependency."""
     pytest.importorskip(engine)
     monkeypatch.chdir(tmp_path)
     page = (ROOT / "docs/howto/training_loops.md").read_text()

@@ -1,6 +1,6 @@
-"""p = N(.5, .8^2) against q = N(0, 1): the log ratio is a known quadratic, and expected losses are quadrature.
+"""p = N(.5, .8^2) against q = N(0, 1): the log ratio is a known quadratic, and expected losses are sums over a grid.
 
-The grid's sums of smooth, decaying functions are exact to rounding (trapezoid rule), so what is off is the objective.
+Such sums of smooth, decaying functions are exact to rounding (trapezoid rule), so any error is the objective's.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
-from pyro_gan.objectives import Objective
-from pyro_gan.objectives.up_to_constant import UpToConstant
+from pyro_gan.objectives import DonskerVaradhan, Objective
 
 P = Normal(torch.tensor(0.5, dtype=torch.float64), torch.tensor(0.8, dtype=torch.float64))
 Q = Normal(torch.tensor(0.0, dtype=torch.float64), torch.tensor(1.0, dtype=torch.float64))
@@ -23,13 +22,17 @@ WEIGHT_Q = Q.log_prob(X).exp() * 0.01
 LOG_RATIO = P.log_prob(X) - Q.log_prob(X)
 FEATURES = torch.stack([torch.ones_like(X), X, X.square()], -1)
 
+#: Of equal width, so that the ratio and its inverse have all moments: log p - log q = -1/8 + x / 2.
+P_WIDE = Normal(torch.tensor(0.5, dtype=torch.float64), torch.tensor(1.0, dtype=torch.float64))
+TRUE_WIDE = torch.tensor([-0.125, 0.5, 0.0], dtype=torch.float64)
+
 
 def quadratic(coefficients: Tensor, x: Tensor) -> Tensor:
     return coefficients[0] + coefficients[1] * x + coefficients[2] * x.square()
 
 
 def by_row(objective: Objective, output: Tensor) -> tuple[Tensor, Tensor]:
-    """What each output costs the critic as real and as generated, the other side held at a constant output."""
+    """Return the cost of each output as real and as generated; the other side has a constant output."""
     rows, other = output[:, None], torch.full((1,), 0.3, dtype=output.dtype)
     real = torch.func.vmap(lambda v: objective.critic_loss(v, other))(rows)
     generated = torch.func.vmap(lambda v: objective.critic_loss(other, v))(rows)
@@ -37,14 +40,10 @@ def by_row(objective: Objective, output: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def expected_loss(objective: Objective, output: Tensor) -> Tensor:
-    """The critic's loss under exact p and q, for its outputs on the grid."""
-    if isinstance(
-        objective, UpToConstant
-    ):  # the log of a mean does not separate into rows, but takes weights
+    """Return the critic's loss under exact p and q, for its outputs on the grid."""
+    if isinstance(objective, DonskerVaradhan):  # the log of a mean is no sum over rows, but takes weights
         n = len(X)
-        return objective.real_term(n * WEIGHT_P * output) + objective.generated_term(
-            output + (n * WEIGHT_Q).log()
-        )
+        return objective.real_term(n * WEIGHT_P * output) + objective.generated_term(output + (n * WEIGHT_Q).log())
     real, generated = by_row(objective, output)
     return WEIGHT_P @ real + WEIGHT_Q @ generated
 

@@ -1,4 +1,4 @@
-"""Divergences by hand, and what keeps their exponentials finite; recovery of a known ratio is in `test_recovery`."""
+"""Divergences by hand, and how their exponentials stay finite; `test_recovery` recovers a known ratio."""
 
 from __future__ import annotations
 
@@ -8,8 +8,14 @@ import pytest
 import torch
 
 from pyro_gan.objectives import (
+    GAN,
     KL,
+    LSIF,
+    UKL,
+    Bernoulli,
+    Divergence,
     DonskerVaradhan,
+    Exponential,
     JensenShannon,
     Minimax,
     Neyman,
@@ -17,9 +23,8 @@ from pyro_gan.objectives import (
     ReverseKL,
     SquaredHellinger,
     TotalVariation,
+    exp_tangent,
 )
-from pyro_gan.objectives._tangent import exp_tangent
-from pyro_gan.objectives.variational import Divergence
 
 V = torch.linspace(-3, 3, 13, dtype=torch.float64)
 
@@ -86,7 +91,7 @@ def test_total_variation_has_no_ratio_and_no_output_for_one() -> None:
         (Pearson(), math.exp(-10), 1.0),
         (SquaredHellinger(), math.exp(-5), math.exp(5)),
         (JensenShannon(), 4.54e-5, 1.0),
-        (DonskerVaradhan(), 1.0, 1.0),  # of one sample alone
+        (DonskerVaradhan(), 1.0, 1.0),  # for a batch of one
     ],
     ids=repr,
 )
@@ -115,7 +120,7 @@ def test_tangent_passes_nan() -> None:
 
 @pytest.mark.parametrize("objective", [ReverseKL(), Neyman(), SquaredHellinger()], ids=repr)
 def test_the_ceiling_is_on_the_critics_rewards_alone(objective: Divergence) -> None:
-    """A critic surer than 20 nats of generated data earns nothing more by them; their generator still feels it."""
+    """Beyond 20 nats on generated data the critic has no gradient; the generator still has one."""
     output = objective.output(torch.tensor([-30.0], dtype=torch.float64)).requires_grad_()
     real = torch.zeros(1, dtype=torch.float64)
     (for_critic,) = torch.autograd.grad(objective.critic_loss(real, output), output)
@@ -125,11 +130,27 @@ def test_the_ceiling_is_on_the_critics_rewards_alone(objective: Divergence) -> N
 
 @pytest.mark.parametrize("objective", [KL(), Pearson(), SquaredHellinger(), DonskerVaradhan()], ids=repr)
 def test_the_ceiling_on_real_data(objective: Divergence) -> None:
-    """Those surer than 20 nats of real data likewise; below it they earn."""
+    """Beyond 20 nats on real data the critic has no gradient; below 20 it has one."""
     log_ratio = torch.tensor([15.0, 30.0], dtype=torch.float64)
-    output = (
-        2 * log_ratio.expm1() if isinstance(objective, Pearson) else objective.output(log_ratio)
-    ).requires_grad_()
+    output = (2 * log_ratio.expm1() if isinstance(objective, Pearson) else objective.output(log_ratio)).requires_grad_()
     generated = objective.output(torch.zeros(1, dtype=torch.float64))
     (reward,) = torch.autograd.grad(objective.critic_loss(output, generated), output)
     assert float(reward[0]) < 0 and float(reward[1]) == 0
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "output", "factor", "constant"),
+    [
+        (UKL(), KL(), lambda v: v + 1, 1.0, 1.0),
+        (LSIF(), Pearson(), lambda v: 2 * v.expm1(), 0.5, 0.0),
+        (JensenShannon(), GAN(), lambda v: v, 1.0, -math.log(4)),
+        (GAN(), Bernoulli(), lambda v: v, 2.0, 0.0),
+        (SquaredHellinger(), Exponential(), lambda v: 2 * v, 2.0, -2.0),
+    ],
+    ids=repr,
+)
+def test_losses_equal_up_to_constants_and_a_change_of_output(one, other, output, factor, constant) -> None:
+    """As their docstrings say: one(v) = factor * other(output(v)) + constant."""
+    real, generated = torch.randn(2, 6, dtype=torch.float64)
+    theirs = factor * other.critic_loss(output(real), output(generated)) + constant
+    assert torch.allclose(one.critic_loss(real, generated), theirs)

@@ -1,4 +1,7 @@
-"""The energy distance is the MMD of the kernel -|x - y|; of the Gaussian pair it is known (T-C8)."""
+"""The energy distance is the MMD with kernel -|x - y|; between the Gaussian pair it is known.
+
+E = 2 E|X - Y| - E|X - X'| - E|Y - Y'|, and E|N(m, s^2)| = s sqrt(2 / pi) exp(-m^2 / 2 s^2) + m erf(m / s sqrt(2)).
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,6 @@ def test_energy_distance_of_the_gaussian_pair() -> None:
     assert_mean(torch.stack(estimates), ENERGY_DISTANCE, "energy distance")
 
 
-def test_energy_distance_of_one_law_is_zero() -> None:
+def test_energy_distance_of_one_distribution_is_zero() -> None:
     estimates = [MMD(energy_kernel)(Q.sample((200, 1)), Q.sample((200, 1))) for _ in range(200)]
     assert_mean(torch.stack(estimates), 0.0, "energy distance")

@@ -1,7 +1,8 @@
-"""The adversarial pair: it learns, resumes to the bit whatever the data come from, and says what does not fit."""
+"""The adversarial pair: it learns, resumes with equal bits for every source of data, and refuses what does not fit."""
 
 from __future__ import annotations
 
+import copy
 import itertools
 import os
 import signal
@@ -11,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyro.distributions as dist
 import pytest
 import torch
@@ -52,7 +54,7 @@ SOURCES: dict[str, Any] = {
 
 
 class Small(nn.Module):
-    """A generator with a buffer, which an average has to follow."""
+    """A generator with buffers, which an average must include."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -112,7 +114,7 @@ def test_the_pair_learns_where_the_data_are(objective, penalty) -> None:
     )  # fmt: skip
     with torch.no_grad():
         x = gan.generator(PRIOR.sample((4000,)))
-    # Adversaries circle: near is within half of the data's spread.
+    # The players circle each other, so near means within half of the data's spread.
     assert (x.mean(0) - data().mean(0)).abs().max() < 0.25
     assert 0.2 < float(x.std(0).mean()) < 1.0
 
@@ -141,7 +143,7 @@ def test_a_resumed_run_has_the_bits_of_a_whole_one(source, seed, tmp_path) -> No
 def test_a_killed_process_goes_on_from_its_checkpoint(seed, tmp_path) -> None:
     path = tmp_path / "gan.pt"
     command = [sys.executable, __file__, str(path), str(seed)]
-    # Equal bits need as many threads as this process has, one.
+    # Equal bits need the number of threads of this process, which is one.
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
@@ -164,6 +166,28 @@ def test_the_average_follows_at_its_pace() -> None:
     assert_equal_bits(run(0, averaging=0.0), plain)
 
 
+def test_the_average_is_of_parameters_and_buffers() -> None:
+    """The first step starts the average, and each later one moves it by 1 - averaging, BatchNorm's statistics too."""
+    generator, critic = Small(), toys.MLP([2, 8, 1])
+    expected: dict[str, Tensor] = {}
+
+    def follow(step: int, losses: dict[str, float], gan: FittedGAN) -> None:
+        for name, value in generator.state_dict().items():
+            if value.is_floating_point():
+                expected[name] = value.clone() if step == 1 else expected[name].lerp(value, 1 - 0.9)
+
+    gan = fit_gan(
+        generator, critic, prior=PRIOR, data=data(), objective=Bernoulli(), num_steps=STEPS, batch_size=20,
+        generator_optimizer=adam(generator), critic_optimizer=adam(critic), averaging=0.9, callback=follow,
+        progress=False,
+    )  # fmt: skip
+    found = gan.generator.state_dict()
+    assert {"layers.1.running_mean", "layers.1.running_var"} < set(expected)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value)
+        assert not torch.equal(found[name], generator.state_dict()[name])
+
+
 def test_the_critic_reads_as_a_log_ratio() -> None:
     gan = run(0)
     assert LogRatio(gan.critic, Bernoulli())(torch.randn(5, 2)).shape == (5,)
@@ -172,12 +196,26 @@ def test_the_critic_reads_as_a_log_ratio() -> None:
 def test_callback_hears_of_every_step_and_may_end_the_run() -> None:
     heard: list[int] = []
 
-    def hear(step: int, losses: dict[str, float]) -> bool:
-        assert set(losses) == {"critic", "generator"}
+    def hear(step: int, losses: dict[str, float], gan: FittedGAN) -> bool:
+        assert set(losses) == {"critic", "generator"} and gan.num_steps == step
         heard.append(step)
         return step == 5
 
     assert run(0, callback=hear).num_steps == 5 and heard == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("averaging", [None, 0.9])
+def test_callback_gets_what_a_run_of_so_many_steps_returns(averaging: float | None) -> None:
+    seen: dict[int, FittedGAN] = {}
+
+    def keep(step: int, losses: dict[str, float], gan: FittedGAN) -> None:
+        seen[step] = copy.deepcopy(gan)
+
+    final = run(0, callback=keep, averaging=averaging)
+    assert all(not module.training for gan in seen.values() for net in gan[:2] for module in net.modules())
+    for step in (1, 4, STEPS):
+        assert_equal_bits(seen[step], run(0, num_steps=step, averaging=averaging))
+    assert_equal_bits(final, run(0, averaging=averaging))
 
 
 def test_batches_may_be_an_endless_iterator() -> None:
@@ -207,7 +245,10 @@ def three(batches: Iterable[Tensor]) -> Any:
         (lambda: (data()[0], {"batch_size": 4}), r"shape \(datum, \*event\)"),
         (lambda: (loader(), {"batch_size": 4}), "no batch_size"),
         (lambda: ([{"x": data()}], {}), "tensors, or sequences"),
-        (lambda: (torch.randn(50, 3), {"batch_size": 10}), r"real data's shape, \(10, 3\); got \(10, 2\)"),
+        (
+            lambda: (torch.randn(50, 3), {"batch_size": 10}),
+            r"generated data like the real data, of shape \(10, 3\); got \(10, 2\)",
+        ),
     ],
 )
 def test_bad_data_raise(source, words) -> None:
@@ -218,16 +259,46 @@ def test_bad_data_raise(source, words) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"objective": "bce"}, "Expected an objective"),
+        ({"objective": "bce"}, "Expected objective of type Objective or TwoSampleLoss or EntropicTransport"),
         ({"critic_optimizer": None}, "critic_optimizer"),
         ({"objective": MMD(GaussianKernel([1.0]))}, "no critic"),
         ({"critic_steps": 0}, "critic_steps"),
         ({"averaging": 1.0}, r"averaging in \[0, 1\)"),
+        *[
+            ({name: bad}, name)
+            for name in ("num_steps", "critic_steps", "checkpoint_every", "batch_size")
+            for bad in (None, "x", float("nan"), 0, -1, 2.5, torch.ones(2))
+        ],
+        *[({"averaging": bad}, "averaging") for bad in ("x", float("nan"), -0.1, torch.ones(2))],
+        *[({"prior": bad}, "prior of type Distribution") for bad in (None, "x", torch.zeros(2))],
+        *[({"penalty": bad}, "penalty to be a function") for bad in ("x", 1.0, GradientPenalty)],
+        *[({"callback": bad}, "callback to be a function") for bad in ("x", 1.0)],
+        *[({"checkpoint": bad}, "checkpoint of type str or PathLike") for bad in (1.0, torch.zeros(2))],
+        *[({"objective": bad}, "objective of type") for bad in (None, Bernoulli, torch.zeros(2))],
+        ({"generator_optimizer": None}, "optimizer of player 'generator' of type Optimizer"),
     ],
 )
 def test_bad_options_raise(options, words) -> None:
     with pytest.raises(ValueError, match=words):
         run(0, **options)
+
+
+@pytest.mark.parametrize("bad", [None, "x", 3.0, torch.zeros(2), nn.Linear])
+def test_networks_that_are_none_raise(bad: Any) -> None:
+    network, settings = (
+        nn.Linear(2, 2),
+        {"prior": PRIOR, "data": data(), "objective": Bernoulli(), "num_steps": 1},
+    )
+    settings |= {"generator_optimizer": adam(network), "critic_optimizer": adam(network), "batch_size": 4}
+    for generator, critic in ((bad, network), (network, bad)):
+        with pytest.raises(ValueError, match="(generator|critic) of type Module"):
+            fit_gan(generator, critic, **settings)
+
+
+@pytest.mark.parametrize("bad", [None, "x", 3.0, float("nan"), np.zeros((5, 2)), [[1.0, 2.0]]])
+def test_data_that_are_none_raise(bad: Any) -> None:
+    with pytest.raises(ValueError, match="data of type Iterable|batch to be a torch.Tensor"):
+        run(0, (bad, {}))
 
 
 def test_an_iterator_cannot_be_resumed(tmp_path) -> None:
@@ -253,5 +324,5 @@ if __name__ == "__main__":
         int(sys.argv[2]),
         (loader(), {}),
         checkpoint=Path(sys.argv[1]),
-        callback=lambda step, losses: print(step, flush=True),
+        callback=lambda step, losses, gan: print(step, flush=True),
     )

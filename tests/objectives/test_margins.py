@@ -33,7 +33,5 @@ def test_misclassification_has_no_gradient() -> None:
 @pytest.mark.parametrize("objective", [Hinge(), Misclassification(), Hinge(0.3, real_label=0.9)], ids=repr)
 def test_no_ratio_and_no_output_for_one(objective: Hinge | Misclassification) -> None:
     for method in (objective.log_ratio, objective.output):
-        with pytest.raises(
-            ValueError, match=r"only the output's sign .*calibrate\(critic, real, generated\)"
-        ):
+        with pytest.raises(ValueError, match=r"only the output's sign .*calibrate\(critic, real, generated\)"):
             method(torch.zeros(0))

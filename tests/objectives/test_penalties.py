@@ -1,4 +1,4 @@
-"""Penalties on known slopes: a norm is one sample's, and nothing but the critic's parameters is touched."""
+"""Laws of penalties: a norm is one row's, and the gradient is in the critic's parameters alone."""
 
 from __future__ import annotations
 
@@ -8,17 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pyro_gan.objectives import DRAGAN, R1, GradientPenalty, Penalty, batch_noise, clip_weights
+from pyro_gan.objectives import DRAGAN, R1, GradientPenalty, batch_noise, clip_weights
+from tests.objectives.members import PENALTIES
 
-PENALTIES: dict[str, Penalty] = {
-    "gp": GradientPenalty(),
-    "gp_probability": GradientPenalty(gradient_of="probability"),
-    "dragan": DRAGAN(),
-    "dragan_probability": DRAGAN(gradient_of="probability"),
-    "dragan_gaussian": DRAGAN(noise=torch.randn_like),
-    "r1": R1(),
-    "r1_probability": R1(gradient_of="probability"),
-}
 each = pytest.mark.parametrize("name", PENALTIES)
 
 
@@ -28,7 +20,7 @@ def plane(x: Tensor) -> Tensor:
 
 
 def test_norms_are_per_sample() -> None:
-    """(5 - 1)^2 = 16 a sample; one norm of the whole batch of four would make 81."""
+    """(5 - 1)^2 = 16 for each row; one norm of the whole batch of four would give 81."""
     x, y = torch.randn(4, 2), torch.randn(4, 2)
     for penalty in (GradientPenalty(1.0), DRAGAN(1.0), DRAGAN(1.0, noise=torch.zeros_like)):
         assert float(penalty(plane, x, y)) == pytest.approx(16, rel=1e-5)
@@ -62,7 +54,7 @@ def test_gradient_of_the_probability() -> None:
 
 
 class Recorder(nn.Module):
-    """A critic that remembers where it was asked."""
+    """A critic that records its input."""
 
     def forward(self, x: Tensor) -> Tensor:
         self.x = x.detach().clone()
@@ -114,7 +106,7 @@ def test_differentiable_in_the_critic_alone(name: str) -> None:
     real, generated = (torch.randn(6, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
     before = real.detach().clone(), generated.detach().clone()
     torch.manual_seed(1)
-    penalty = PENALTIES[name](critic, real, generated)
+    penalty = PENALTIES[name]()(critic, real, generated)
     gradients = torch.autograd.grad(penalty, [*critic.parameters(), real, generated], allow_unused=True)
     assert penalty.shape == () and penalty.dtype == torch.float64
     assert gradients[0].abs().sum() > 0 and gradients[-2] is None and gradients[-1] is None
@@ -128,7 +120,7 @@ def test_differentiable_in_the_critic_alone(name: str) -> None:
         with torch.no_grad():
             critic[0].weight += step * direction
         torch.manual_seed(1)
-        values.append(PENALTIES[name](critic, real, generated).item())
+        values.append(PENALTIES[name]()(critic, real, generated).item())
         with torch.no_grad():
             critic[0].weight -= step * direction
     assert (values[0] - values[1]) / 2e-5 == pytest.approx(float((gradients[0] * direction).sum()), rel=1e-5)
@@ -138,37 +130,38 @@ def test_differentiable_in_the_critic_alone(name: str) -> None:
 def test_a_flat_critic_has_finite_gradients(name: str) -> None:
     critic = nn.Linear(2, 1)
     nn.init.zeros_(critic.weight)
-    penalty = PENALTIES[name](critic, torch.randn(4, 2), torch.randn(4, 2))
+    penalty = PENALTIES[name]()(critic, torch.randn(4, 2), torch.randn(4, 2))
     gradients = torch.autograd.grad(penalty, list(critic.parameters()), allow_unused=True)
     assert penalty.isfinite() and gradients[0].isfinite().all()
 
 
 @each
 def test_a_trained_critic_obeys(name: str) -> None:
-    """A step down the penalty lowers it; it also reads as a number under no_grad."""
+    """Steps along minus its gradient lower the penalty; under no_grad it is a plain number."""
     critic = nn.Sequential(nn.Linear(2, 16), nn.Softplus(), nn.Linear(16, 1))
     optimizer = torch.optim.Adam(critic.parameters(), lr=0.02)
     x, y = torch.randn(256, 2), torch.randn(256, 2)
     with torch.no_grad():
-        first = PENALTIES[name](critic, x, y)
+        first = PENALTIES[name]()(critic, x, y)
     assert not first.requires_grad
     for _ in range(100):
         optimizer.zero_grad()
-        PENALTIES[name](critic, x, y).backward()
+        PENALTIES[name]()(critic, x, y).backward()
         optimizer.step()
-    assert PENALTIES[name](critic, x, y) < 0.8 * first
+    assert PENALTIES[name]()(critic, x, y) < 0.8 * first
 
 
 def test_bad_input_raises() -> None:
     x = torch.randn(4, 2)
-    with pytest.raises(ValueError, match=r"one shape, to be paired; got \(4, 2\) and \(3, 2\)"):
+    with pytest.raises(ValueError, match=r"of shape \(4, 2\); got \(3, 2\).*are paired"):
         GradientPenalty()(plane, x, x[:3])
-    with pytest.raises(ValueError, match="noise of the data's shape"):
+    with pytest.raises(ValueError, match=r"noise like the data, of shape \(4, 2\); got \(2,\)"):
         DRAGAN(noise=lambda x: torch.zeros(2))(plane, x, x)
-    for name, penalty in PENALTIES.items():
+    for name, make in PENALTIES.items():
+        penalty = make()
         with pytest.raises(ValueError, match=r"\(4,\) or \(4, 1, ..., 1\)"):
             penalty(lambda x: 2 * x, x, x)
-        with pytest.raises(ValueError, match=r"one output a row"):
+        with pytest.raises(ValueError, match=r"one output for each row"):
             penalty(lambda x: x.sum(), x, x), name
 
 
@@ -185,13 +178,13 @@ def test_bad_settings_raise(penalty) -> None:
 
 @each
 def test_pickle(name: str) -> None:
-    again = pickle.loads(pickle.dumps(PENALTIES[name]))
+    again = pickle.loads(pickle.dumps(PENALTIES[name]()))
     x = torch.randn(4, 2)
     values = []
-    for penalty in (again, PENALTIES[name]):
+    for penalty in (again, PENALTIES[name]()):
         torch.manual_seed(0)
         values.append(penalty(plane, x, x + 1))
-    assert torch.equal(*values) and repr(again) == repr(PENALTIES[name])
+    assert torch.equal(*values) and repr(again) == repr(PENALTIES[name]())
 
 
 def test_weights_are_clipped_after_every_step() -> None:
@@ -203,5 +196,5 @@ def test_weights_are_clipped_after_every_step() -> None:
     assert all(p.abs().max() <= 0.05 for p in critic.parameters())
     assert critic[1].running_var.min() > 0.05  # a buffer
     assert all(p.requires_grad for p in critic.parameters())
-    with pytest.raises(ValueError, match="positive bound"):
+    with pytest.raises(ValueError, match="positive, finite bound"):
         clip_weights(critic, 0.0)

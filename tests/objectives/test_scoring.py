@@ -1,4 +1,4 @@
-"""Scoring rules: what smoothing, prior and saturation do; recovery of a known ratio is in `test_recovery`."""
+"""Scoring rules: smoothed labels, prior and saturation; `test_recovery` recovers a known ratio."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyro_gan.objectives import Bernoulli, Brier, Exponential, LeastSquares, Minimax, Spherical
-from pyro_gan.objectives.scoring_rule import ScoringRule
+from pyro_gan import objectives
+from pyro_gan.objectives import Bernoulli, Brier, Exponential, LeastSquares, Minimax, ScoringRule, Spherical
+from tests.registry import concrete_members
 
-RULES = [Bernoulli, Brier, LeastSquares, Exponential, Spherical]
+RULES = [rule for rule in concrete_members(objectives, ScoringRule).values() if rule.proper]
 
 
 def slope(loss, at: float) -> float:
@@ -60,7 +61,7 @@ def test_smoothing_mixes_the_two_costs(rule: type[ScoringRule]) -> None:
 
 
 def test_smoothed_labels_by_hand() -> None:
-    """Even odds and label .9 for real data make the chance of label 1 .45."""
+    """With even odds and label .9 for real data the probability of label 1 is .45."""
     objective = Bernoulli(real_label=0.9)
     logit = math.log(0.45 / 0.55)
     assert float(objective.log_ratio(torch.tensor(logit, dtype=torch.float64))) == pytest.approx(0, abs=1e-12)
@@ -97,7 +98,7 @@ def test_nan_is_passed_on() -> None:
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("class_prior", [0.0, 1.0, -0.1, math.nan])
 def test_bad_class_prior_raises(rule: type[ScoringRule], class_prior: float) -> None:
-    with pytest.raises(ValueError, match="class prior"):
+    with pytest.raises(ValueError, match="class_prior"):
         rule(class_prior)
 
 

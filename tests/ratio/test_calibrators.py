@@ -1,4 +1,4 @@
-"""Calibration of critics whose exact ratio is known, the tail guard, and every refusal."""
+"""Calibration of critics whose exact ratio is known, its warnings, and bad input."""
 
 from __future__ import annotations
 
@@ -17,16 +17,23 @@ from torch import Tensor, nn
 from pyro_gan import toys
 from pyro_gan._networks import frozen_twin
 from pyro_gan.objectives import Bernoulli
-from pyro_gan.ratio import LogRatio, calibrate
+from pyro_gan.ratio import (
+    Beta,
+    CalibratedLogRatio,
+    CalibrationReport,
+    LogRatio,
+    MonotoneSpline,
+    Platt,
+    Temperature,
+    calibrate,
+)
 from pyro_gan.ratio._holdout import balanced_indices
-from pyro_gan.ratio.calibrators import MIN_ABOVE_KNEE, CalibratedLogRatio, CalibrationReport, Platt, TailGuard
+from pyro_gan.ratio.calibrators import MIN_ABOVE_KNEE
 
 Z = 4.4  # standard errors: one false alarm in 1e5
 
 
-def scores(
-    number: int = 160_000, *, auc: float = 0.8, dtype: torch.dtype = torch.float32
-) -> tuple[Tensor, Tensor]:
+def scores(number: int = 160_000, *, auc: float = 0.8, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
     """Real and generated data that are their own exact log ratio, `(number, 1)`."""
     toy = toys.gaussian_shift(auc, dtype=dtype)
     x, z = toy.sample_data(number), toy.prior.sample((number,))
@@ -55,7 +62,7 @@ def test_a_wrong_slope_is_reported_and_repaired_where_z_is_blind(factor: float) 
     assert abs(before.slope - 1 / factor) < Z * before.slope_se
     assert abs(before.slope - 1) > 20 * before.slope_se
     assert abs(before.dawid_z) < Z
-    # Two halves of one size err alike: the fitted one and the judging one.
+    # The half that fits and the half that judges have the same error, so their variances add.
     assert abs(after.slope - 1) < Z * math.sqrt(2) * after.slope_se
     assert abs(after.intercept) < Z * math.sqrt(2) * after.intercept_se
     assert abs(after.dawid_z) < Z * math.sqrt(2)
@@ -72,7 +79,7 @@ def test_a_shift_fails_z_and_is_repaired() -> None:
 
 
 def test_the_guard_leaves_the_bulk_calibrated() -> None:
-    """What it bends lies beyond all but 20 held-out generated rows: the slope stays 1 within its error."""
+    """The guard changes only values beyond all but 20 held-out generated rows: the slope stays 1 within its error."""
     report = report_of(calibrate(times(2.0), *scores()))
     assert abs(report.after.slope - 1) < Z * math.sqrt(2) * report.after.slope_se
     assert 0 < report.guarded_share < 0.02
@@ -110,10 +117,7 @@ def test_a_heavy_tail_is_named_and_capped() -> None:
     far = torch.linspace(-20, 200, 1000)[:, None]
     assert free(far).max() > 100 and guarded(far).max() <= cap
     assert report_of(guarded).after.tail.ess_fraction > 2 * report_of(free).after.tail.ess_fraction
-    assert (
-        report_of(guarded).after.tail.largest_weight_share
-        < report_of(free).after.tail.largest_weight_share / 2
-    )
+    assert report_of(guarded).after.tail.largest_weight_share < report_of(free).after.tail.largest_weight_share / 2
 
 
 def test_the_automatic_knee_is_reached_by_twenty_held_out_rows() -> None:
@@ -121,7 +125,7 @@ def test_the_automatic_knee_is_reached_by_twenty_held_out_rows() -> None:
     log_ratio = calibrate(times(3.0), real, generated, seed=5)
     _, order, _, num_held = balanced_indices(2000, 2000, holdout=0.5, seed=5, minimum=100)
     held = log_ratio.calibrator(3.0 * generated[order[:num_held], 0])
-    # The knee is the cap less one, a rounding away from the twentieth row's value.
+    # The knee is the cap minus one, which is the value of the twentieth row up to rounding.
     above, reached = (int((held > log_ratio.guard.knee + slack).sum()) for slack in (1e-5, -1e-5))
     assert above < MIN_ABOVE_KNEE <= reached
     assert float(log_ratio.guard.cap) == pytest.approx(report_of(log_ratio).cap, rel=1e-6)
@@ -131,47 +135,6 @@ def test_a_cap_of_ones_own() -> None:
     real, generated = scores(1000)
     log_ratio = calibrate(times(1.0), real, generated, max_log_ratio=0.7)
     assert report_of(log_ratio).cap == 0.7 and log_ratio(real).max() < 0.7
-
-
-class TestTailGuard:
-    def test_smooth_at_the_knee(self) -> None:
-        guard = TailGuard(3.0).double()
-        value = torch.tensor([2 - 1e-6, 2 + 1e-6], dtype=torch.float64, requires_grad=True)
-        guarded = guard(value)
-        (gradient,) = torch.autograd.grad(guarded.sum(), value)
-        assert torch.allclose(guarded, value, atol=1e-11) and torch.allclose(
-            gradient, torch.ones(2).double(), atol=1e-5
-        )
-        assert torch.autograd.gradcheck(
-            guard, torch.linspace(-5, 30, 50, dtype=torch.float64).requires_grad_()
-        )
-
-    def test_identity_below_monotone_above_never_over_and_never_flat(self) -> None:
-        for cap in (-7.3, 0.1, 3.0, 55.5):
-            guard = TailGuard(cap)
-            value = torch.cat([torch.linspace(-100, 99, 5001), torch.logspace(2, 9, 50)]).requires_grad_()
-            guarded = guard(value)
-            below = value <= guard.knee
-            assert torch.equal(guarded[below], value[below]) and below.any()
-            assert (guarded.diff() >= 0).all() and guarded.max() <= guard.cap
-            (gradient,) = torch.autograd.grad(guarded.sum(), value)
-            assert (gradient > 0).all() and (gradient <= 1).all()
-
-    def test_off(self) -> None:
-        value = torch.tensor([-1e30, 0.0, 1e30, math.inf], requires_grad=True)
-        guarded = TailGuard(None)(value)
-        assert torch.equal(guarded, value)
-        (gradient,) = torch.autograd.grad(guarded[:3].sum(), value)
-        assert torch.equal(gradient, torch.tensor([1.0, 1.0, 1.0, 0.0]))
-
-    def test_infinity_is_capped_and_nan_is_passed_on(self) -> None:
-        guarded = TailGuard(2.0)(torch.tensor([math.inf, -math.inf, math.nan]))
-        assert guarded[0] == 2 and guarded[1] == -math.inf and guarded[2].isnan()
-
-    @pytest.mark.parametrize("cap", [math.inf, math.nan])
-    def test_bad_cap(self, cap: float) -> None:
-        with pytest.raises(ValueError, match="finite cap"):
-            TailGuard(cap)
 
 
 def test_platt_is_at_its_optimum() -> None:
@@ -202,27 +165,27 @@ def test_flipped_and_probability_like_critics_warn(small: tuple[Tensor, Tensor])
         warnings.simplefilter("error")
         calibrate(times(1.0), *small)
         calibrate(LogRatio.from_probability(torch.sigmoid), *small)
-        calibrate(LogRatio(torch.sigmoid, Bernoulli()), *small)  # who says so means it
+        calibrate(LogRatio(torch.sigmoid, Bernoulli()), *small)  # the user says that these are logits
 
 
 def test_a_map_that_is_flat_or_falls_warns() -> None:
     real, generated = scores(2000, auc=0.76, dtype=torch.float64)
-    with pytest.warns(UserWarning, match="temperature map is nearly flat.*platt"):
-        calibrate(lambda x: 1e-3 * x + 1e6, real, generated, method="temperature")
-    for method in ("temperature", "platt", "beta"):
-        with pytest.warns(UserWarning, match=f"{method} map is nearly flat.*decades"):
+    with pytest.warns(UserWarning, match=r"Temperature map is nearly flat.*Platt\(\)"):
+        calibrate(lambda x: 1e-3 * x + 1e6, real, generated, method=Temperature())
+    for method in (Temperature(), Platt(), Beta()):
+        with pytest.warns(UserWarning, match=f"{type(method).__name__} map is nearly flat.*decades"):
             calibrate(lambda x: torch.exp(8 * x), real, generated, method=method)
-    # The largest scores carry a line: here those of a few generated rows far out, in both halves.
+    # The largest scores decide a line: here those of a few generated rows far out, in both halves.
     for part in (0, 1):
         far = generated.clone()
         order = balanced_indices(2000, 2000, holdout=0.5, seed=0, minimum=100)[1]
         far[order[1000 * part : 1000 * part + 3]] = 50.0 + torch.rand(3, 1, dtype=torch.float64)
         far[order[1000 * (1 - part)]] = 49.0
-        with pytest.warns(UserWarning, match="platt map falls.*decades.*spline"):
+        with pytest.warns(UserWarning, match="Platt map falls.*decades.*MonotoneSpline"):
             calibrate(lambda x: torch.exp(x), real, far)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        calibrate(lambda x: torch.exp(4 * x), real, generated, method="spline")
+        calibrate(lambda x: torch.exp(4 * x), real, generated, method=MonotoneSpline())
 
 
 def test_a_flipped_critic_is_named_whatever_its_largest_score() -> None:
@@ -299,7 +262,7 @@ def test_context_and_gradient_go_through(small: tuple[Tensor, Tensor]) -> None:
 
 def test_the_report_reads(small: tuple[Tensor, Tensor]) -> None:
     text = str(report_of(calibrate(times(2.0), *small)))
-    for part in ("platt: slope", "before", "after", "E_G[r]", "500 held out", "cap"):
+    for part in ("Platt: slope", "before", "after", "E_G[r]", "500 held out", "cap"):
         assert part in text
     assert "cap off" in str(report_of(calibrate(times(2.0), *small, max_log_ratio=None)))
 
@@ -314,8 +277,8 @@ def test_training_mode_raises_and_names_the_layer(layer: nn.Module, small: tuple
 
 REAL, GENERATED = torch.randn(300, 2), torch.randn(300, 2)
 BAD: dict[str, tuple[dict[str, Any], str]] = {
-    "real empty": ({"real": REAL[:0]}, "real data .* not empty"),
-    "generated empty": ({"generated": REAL[:0]}, "generated data .* not empty"),
+    "real empty": ({"real": REAL[:0]}, r"real data of shape \(row, \*event\) with at least 1 rows"),
+    "generated empty": ({"generated": REAL[:0]}, r"generated data of shape .* at least 1 rows"),
     "too few": ({"real": REAL[:199]}, "at least 100 rows of each class"),
     "too few held out": ({"holdout": 0.1}, "at least 100 rows of each class"),
     "NaN data": ({"real": REAL.where(REAL < 1.5, math.nan)}, "finite real data"),
@@ -323,15 +286,31 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "dtypes": ({"generated": GENERATED.double()}, "one dtype"),
     "shared rows": ({"generated": torch.cat([GENERATED, REAL[7:8]])}, "1 distinct rows are in both"),
     "same": ({"generated": REAL}, "300 distinct rows are in both"),
-    "NaN scores": ({"critic": lambda x: x[:, 0].log()}, "finite scores"),
-    "infinite scores": ({"critic": lambda x: 1 / (0 * x[:, 0]).abs()}, "infinite ones"),
-    "integer scores": ({"critic": lambda x: (x[:, 0] > 0).long()}, "real-valued"),
+    "NaN scores": ({"critic": lambda x: x[:, 0].log()}, "finite scores of real rows"),
+    "infinite scores": (
+        {"critic": lambda x: 1 / (0 * x[:, 0]).abs()},
+        "finite scores of real rows.*saturated sigmoid",
+    ),
+    "integer scores": (
+        {"critic": lambda x: (x[:, 0] > 0).long()},
+        "real numbers; got torch.int64. Return floats",
+    ),
     "constant": ({"critic": lambda x: 0 * x[:, 0] + 7.3}, "scores that vary"),
     "wide critic": ({"critic": lambda x: x}, r"got \(300, 2\)"),
     "critic dtype": ({"critic": nn.Linear(2, 1).double()}, "critic's dtype"),
     "holdout 0": ({"holdout": 0.0}, "holdout"),
     "holdout 1": ({"holdout": 1.0}, "holdout"),
-    "method": ({"method": "beta2"}, r"out of \['beta', .*'temperature'\]; got 'beta2'"),
+    "method by name": (
+        {"method": "spline"},
+        r"method of type Calibrator; got 'spline'. .*MonotoneSpline\(\)",
+    ),
+    "method by class": ({"method": Platt}, r"method of type Calibrator; got <class .*Platt\(\)"),
+    "fitted result as method": ({"method": nn.Linear(1, 1)}, "method of type Calibrator; got"),
+    "critic None": ({"critic": None}, "critic to be a function"),
+    "real None": ({"real": None}, "real data to be a torch.Tensor; got None"),
+    "generated list": ({"generated": [1.0]}, "generated data to be a torch.Tensor"),
+    "seed": ({"seed": math.nan}, "seed to be a whole number"),
+    "holdout word": ({"holdout": "x"}, "holdout"),
     "cap": ({"max_log_ratio": math.inf}, "max_log_ratio"),
     "cap word": ({"max_log_ratio": "none"}, "max_log_ratio"),
 }
@@ -351,7 +330,7 @@ def test_rows_that_meet_by_chance_do_not_raise() -> None:
     calibrate(times(1.0), *(part.round(decimals=2) for part in scores(5000)))
     bits = (torch.rand(2000, 8) < 0.6).float(), (torch.rand(2000, 8) < 0.4).float()
     calibrate(lambda x: x.sum(1), *bits)
-    calibrate(times(1.0), *scores(100_000))  # float32 numbers collide now and then
+    calibrate(times(1.0), *scores(100_000))  # some float32 numbers coincide by chance
 
 
 def test_copied_scalars_raise() -> None:

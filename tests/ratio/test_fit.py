@@ -1,4 +1,4 @@
-"""fit_log_ratio: a known ratio is found, overlap is kept, and a broken run goes on to the same bits."""
+"""fit_log_ratio: a known ratio is found, overlap is kept, and an interrupted run continues with the same bits."""
 
 import math
 from functools import partial
@@ -19,7 +19,7 @@ PRIOR = Normal(0.0, 1.0).expand([1]).to_event(1)
 
 
 class Quadratic(nn.Module):
-    """A critic that can represent the log ratio of two Gaussians, and no more."""
+    """A critic that can represent the log ratio of two Gaussians, and nothing else."""
 
     def __init__(self):
         super().__init__()
@@ -39,7 +39,7 @@ def mlp():
 
 
 def fit(data=None, network=None, generator=None, prior=PRIOR, **options):
-    """Fit with small settings for what is not given."""
+    """Fit, with small settings by default."""
     data = normal(2000, 1.0, 1.0) if data is None else data
     network = Quadratic() if network is None else network
     generator = nn.Identity() if generator is None else generator
@@ -48,16 +48,16 @@ def fit(data=None, network=None, generator=None, prior=PRIOR, **options):
 
 
 def noisy_simulator(z):
-    """Its output is N(0, 1) if the parameter is."""
+    """Return N(0, 1) if the parameter is N(0, 1)."""
     return 0.6 * z + 0.8 * torch.randn_like(z)
 
 
 class Crash(Exception):
-    """The power goes."""
+    """Stands for a power failure."""
 
 
 class Breaking(nn.Module):
-    """A generator that fails at its given call."""
+    """A generator that fails at the given call."""
 
     def __init__(self, at=math.inf):
         super().__init__()
@@ -103,7 +103,7 @@ def test_report_and_frontier_are_of_the_state_returned():
 
 
 def test_keeps_the_best_state_that_leaves_enough_overlap():
-    data = normal(4000, 2.0, 1.0)  # the exact ratio leaves exp(-4) = .018
+    data = normal(4000, 2.0, 1.0)  # the exact ratio leaves an ESS fraction of exp(-4) = .018
     options = dict(num_steps=400, eval_every=10, optimizer=partial(Adam, lr=0.03), patience=100)
     # A slope from zero: overlap begins at 1, and falls as the ratio is learnt.
     networks = [nn.Linear(1, 1), nn.Linear(1, 1)]
@@ -135,9 +135,7 @@ def test_when_it_ends():
 
 
 def test_no_overlap_raises_and_shows_the_frontier():
-    with pytest.raises(
-        RuntimeError, match=r"min_ess_fraction=0.9(.|\n)*20 +0\.\d+ (.|\n)*Lower min_ess_fraction"
-    ):
+    with pytest.raises(RuntimeError, match=r"min_ess_fraction=0.9(.|\n)*20 +0\.\d+ (.|\n)*Lower min_ess_fraction"):
         fit(normal(2000, 4.0, 0.5), min_ess_fraction=0.9, optimizer=partial(Adam, lr=0.3))
 
 
@@ -148,7 +146,7 @@ def test_a_broken_run_goes_on_to_the_same_bits(tmp_path):
     state = torch.get_rng_state()
     whole = fit(data, mlp(), Breaking(), **options)
     torch.set_rng_state(state)
-    for at in (40, 75):  # some draws first serve the checks and the held-out set
+    for at in (40, 75):  # the first calls are those of the checks and of the held-out set
         with pytest.raises(Crash):
             fit(data, mlp(), Breaking(at), checkpoint=path, **options)
     resumed = fit(data, mlp(), Breaking(), checkpoint=path, **options)
@@ -158,7 +156,7 @@ def test_a_broken_run_goes_on_to_the_same_bits(tmp_path):
     done = Breaking()
     again = fit(
         data, mlp(), done, checkpoint=path, **options
-    )  # a run at its end: no training, the same answer
+    )  # a finished run trains no more and gives the same answer
     assert done.calls < 10 and again.frontier == whole.frontier and again.report.auc == whole.report.auc
 
 
@@ -167,12 +165,12 @@ def test_a_checkpoint_of_another_run_raises(tmp_path):
     data = normal(2000, 1.0, 1.0)
     fit(data, checkpoint=path)
     cases = {
-        "num_steps 60; got 80": dict(num_steps=80),
-        "min_ess_fraction 0.1; got 0.2": dict(min_ess_fraction=0.2),
-        "objective Bernoulli.*0.5.*; got": dict(objective=Bernoulli(0.4)),
-        "data of shape": dict(data=data[:1999]),
-        "other data": dict(data=data + 0.01),
-        "other data, another generator": dict(generator=lambda z: z + 0.01),
+        "num_steps as in the checkpoint, 60; got 80": dict(num_steps=80),
+        "min_ess_fraction as in the checkpoint, 0.1; got 0.2": dict(min_ess_fraction=0.2),
+        "objective as in the checkpoint, Bernoulli.*0.5.*; got": dict(objective=Bernoulli(0.4)),
+        "data of shape as in the checkpoint": dict(data=data[:1999]),
+        "Expected the data, generator and prior of the checkpoint": dict(data=data + 0.01),
+        "data, generator and prior of the checkpoint; got others": dict(generator=lambda z: z + 0.01),
         "critic.module": dict(network=mlp()),
         "critic.optimizer": dict(optimizer=partial(SGD, lr=0.1)),
     }
@@ -182,20 +180,18 @@ def test_a_checkpoint_of_another_run_raises(tmp_path):
 
 
 def test_batch_norm_sees_both_classes_at_once():
-    # If it saw them apart it would subtract what tells them apart.
+    # If it saw the classes separately it would subtract their difference.
     network = nn.Sequential(nn.BatchNorm1d(1, affine=False), nn.Linear(1, 1))
     options = dict(num_steps=150, eval_every=150, min_ess_fraction=0.0, optimizer=partial(Adam, lr=0.1))
     log_ratio = fit(normal(4000, 2.0, 1.0), network, **options)
-    assert log_ratio.frontier[-1].log_loss < 0.5  # .35 for the exact ratio, .69 for none
+    assert log_ratio.frontier[-1].log_loss < 0.5  # .35 for the exact ratio, .69 for a constant
 
 
 def test_rows_held_out_are_never_trained_on():
-    # Nothing tells data from draws but memory, and a critic of this width remembers 100 rows.
+    # Data and draws differ by nothing that generalises, and a critic of this width memorises 100 rows.
     prior = Normal(0.0, 1.0).expand([20]).to_event(1)
     network = nn.Sequential(nn.Linear(20, 128), nn.SiLU(), nn.Linear(128, 1))
-    options = dict(
-        num_steps=150, validation_fraction=0.5, min_ess_fraction=0.0, optimizer=partial(Adam, lr=0.01)
-    )
+    options = dict(num_steps=150, validation_fraction=0.5, min_ess_fraction=0.0, optimizer=partial(Adam, lr=0.01))
     log_ratio = fit(torch.randn(200, 20), network, prior=prior, **options)
     assert log_ratio.frontier[-1].log_loss > math.log(2)
 
@@ -233,28 +229,34 @@ def test_what_does_not_fit_raises():
         "not a log density ratio": dict(objective=Wasserstein()),
         r"min_ess_fraction in \[0, 1\); got 1": dict(min_ess_fraction=1.0),
         r"min_ess_fraction in \[0, 1\); got -0.1": dict(min_ess_fraction=-0.1),
-        "validation_fraction strictly between 0 and 1; got 0": dict(validation_fraction=0.0),
+        r"validation_fraction in \(0, 1\); got 0": dict(validation_fraction=0.0),
         "num_steps of at least 1": dict(num_steps=0),
         "batch_size of at least 1": dict(batch_size=0),
         "eval_every of at least 1": dict(eval_every=0),
         "patience of at least 1": dict(patience=0),
         "num_validation_draws of at least 50": dict(num_validation_draws=10),
+        "num_steps to be a whole number .* got nan": dict(num_steps=math.nan),
+        "generator to be a function": dict(generator="x"),
+        "prior of type Distribution; got None": dict(prior=None),
+        "network of type Module; got": dict(network=lambda x: x),
         "at least 50 rows to hold out .* give 10 and 90": dict(data=data[:100]),
         "at least 50 rows .* give 1960 and 40": dict(validation_fraction=0.98),
         "finite real data": dict(data=nan),
-        "tensor of floats.*got a Tensor of torch.uint8": dict(data=data.to(torch.uint8)),
-        "tensor of floats.*got a ndarray of float32": dict(data=data.numpy()),
-        r"The network cannot be run on data of shape \(2, 3\)": dict(data=data.expand(-1, 3), prior=wide),
+        "real data as real numbers; got torch.uint8.*Scale images": dict(data=data.to(torch.uint8)),
+        "real data to be a torch.Tensor; got .*ndarray": dict(data=data.numpy()),
+        r"network that takes \(batch, \*event\); got .* on data of shape \(2, 3\)": dict(
+            data=data.expand(-1, 3), prior=wide
+        ),
         r"Expected a critic output of shape \(2,\)": dict(network=nn.Linear(1, 2)),
         "network and data of one dtype.*float32 on cpu and torch.float64": dict(data=data.double()),
         "no parameters|parameters that require": dict(network=nn.Identity()),
         "network and data of one dtype and device.*meta": dict(network=Quadratic().to("meta")),
         r"generated data of shape \(2, 1\).*\(2, 3\)": dict(prior=wide),
         r"generated data of shape \(2, 1\).*\(1,\)": dict(generator=lambda z: z.mean(0)),
-        "a tensor from the generator; got tuple": dict(generator=lambda z: (z, z)),
+        "generated data to be a torch.Tensor; got .*tuple": dict(generator=lambda z: (z, z)),
         "generator's dtype and device, torch.float64": dict(generator=lambda z: z.double()),
         "generator's dtype and device.*meta": dict(generator=lambda z: z.to("meta")),
-        "cannot be run on draws of the prior": dict(generator=nn.Linear(2, 1)),
+        "generator that takes draws of the prior; got": dict(generator=nn.Linear(2, 1)),
         "generator in evaluation mode; got its BatchNorm1d": dict(generator=nn.BatchNorm1d(1)),
         "finite generated data": dict(generator=lambda z: z / 0.0),
         "there is no .*missing": dict(checkpoint="missing/fit.pt"),

@@ -1,4 +1,4 @@
-"""Critics of every shape and training, read as log ratios or refused."""
+"""Critics of every output shape and objective: their log ratios, or a refusal."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_normalised_refuses() -> None:
             LogRatio.normalised(critic, objective, generated=X)
     with pytest.raises(ValueError, match=r"critic.eval\(\)"):
         LogRatio.normalised(nn.Sequential(critic, nn.Dropout()), KLIEP(), generated=X)
-    with pytest.raises(ValueError, match="not empty"):
+    with pytest.raises(ValueError, match="at least 1 rows"):
         LogRatio.normalised(critic, KLIEP(), generated=X[:0])
     with pytest.raises(ValueError, match="finite"):
         LogRatio.normalised(lambda x: math.nan * x, KLIEP(), generated=X)
@@ -159,7 +159,7 @@ def test_context_reaches_the_critic() -> None:
     label = torch.arange(6.0)
     assert torch.equal(LogRatio(critic, Bernoulli())(X, label=label), X[:, 0] * label)
     log_ratio = LogRatio.from_probability(lambda x, label: torch.sigmoid(x[:, 0] * label))
-    assert torch.allclose(log_ratio(X, label=label), X[:, 0] * label, atol=1e-2)  # of log(1 - D)
+    assert torch.allclose(log_ratio(X, label=label), X[:, 0] * label, atol=1e-2)  # the rounding of log(1 - D)
 
 
 def test_a_sequential_sigmoid_gives_its_exact_logit() -> None:
@@ -200,7 +200,7 @@ def test_saturated_probabilities_stay_finite_and_warn_once(dtype: torch.dtype) -
     assert len(caught) == 1
     assert value.isfinite().all() and (value.diff() > 0).all() and value.dtype == dtype
     assert p.grad is not None and p.grad.isfinite().all()
-    with pytest.warns(UserWarning, match="saturated"):  # each instance tells
+    with pytest.warns(UserWarning, match="saturated"):  # each instance warns once
         LogRatio.from_probability(lambda p: p)(p)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pyro_gan import ImportanceResampler, LatentPosterior, toys
 from pyro_gan.importance import smooth, weight_tail
-from pyro_gan.resampling import Resamples, importance
+from pyro_gan.resampling import Resamples, draws
 from tests.exact_targets import uniform_latents
 from tests.statistics import (
     NUM_SE,
@@ -25,7 +25,7 @@ from tests.statistics import (
 
 
 class Table:
-    """A model whose prior counts 0, 1, 2, ... and whose log weights are a table's rows, over and over.
+    """A model whose prior counts 0, 1, 2, ... and whose log weights are the rows of a table, repeated.
 
     As many prior draws as the table has rows meet each of them once, in order.
     """
@@ -42,7 +42,7 @@ class Table:
         raise NotImplementedError
 
     def validate(self) -> None:
-        # A run begins; its first draw is the target's, for the shape.
+        # A run begins. The target takes the first draw, to find the shape.
         self.blocks, self.count = [], -1
 
     def row(self, params: dict[str, Tensor]) -> Tensor:
@@ -90,7 +90,7 @@ def shift(auc: float = 0.8, dtype: torch.dtype = torch.float64) -> tuple[LatentP
 def test_a_draw_is_copied_its_share_rounded_up_or_down(
     log_weights: Tensor, num_outputs: int, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(importance, "BLOCK_DRAWS", block)
+    monkeypatch.setattr(draws, "BLOCK_DRAWS", block)
     model = Table(log_weights)
     result, copies = model.resample(num_outputs)
     share = num_outputs * smooth(log_weights)[0].softmax(0)
@@ -105,21 +105,21 @@ def test_on_average_copies_are_the_exact_share() -> None:
     model = Table(torch.arange(1, 4, dtype=torch.float64).repeat(100).log())
     copies = torch.stack([model.resample(num_outputs)[1] for _ in range(num_runs)]).double()
     share = num_outputs * model.table.softmax(0)
-    # Rounded up with the probability of the fraction left; neighbours are not independent, each alone is right.
+    # A share is rounded up with the probability of its fraction. Neighbours are dependent, but each mean is right.
     fraction = share - share.floor()
     assert_close_in_se(copies.mean(0), share, (fraction * (1 - fraction) / num_runs).sqrt(), "copies")
 
 
 def test_single_precision_weights_lose_no_draw(monkeypatch: pytest.MonkeyPatch) -> None:
     num = 200_000
-    # A point right behind every bound: a bound rounded upwards would take it.
+    # A point lies just beyond every bound: a bound that is rounded upwards would take it.
     monkeypatch.setattr(torch, "rand", lambda *size, dtype: torch.tensor(1e-3, dtype=dtype))
     _, copies = Table(torch.zeros(num)).resample(num)
     assert (copies == 1).all()
 
 
 def test_draws_without_weight_are_never_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    # The first point lies on the bound that the first draw, which has no weight, shares with the second.
+    # The first point lies on the bound between the first draw, which has weight zero, and the second.
     monkeypatch.setattr(torch, "rand", lambda *size, dtype: torch.zeros((), dtype=dtype))
     log_weights = torch.zeros(1000).index_fill(0, torch.arange(0, 1000, 2), -math.inf)
     log_weights[-10:] = -math.inf
@@ -134,7 +134,7 @@ def test_outputs_come_in_random_order() -> None:
         result, copies = model.resample(3000, min_ess=50)
         assert (copies == 30).all()
         order = model.row(result.samples)
-        # Of 2 999 neighbours 29 are copies of one draw by chance; sorted, 2 900 are.
+        # Of 2999 pairs of neighbours 29 are copies of one draw by chance; if sorted, 2900 are.
         assert int((order[1:] == order[:-1]).sum()) < 29 + 2 * NUM_SE * math.sqrt(29)
         orders.append(order)
     assert not torch.equal(*orders)
@@ -149,7 +149,7 @@ def test_the_report_tells_cost_and_worth() -> None:
     report = result.report
     assert (report.num_draws, report.num_outputs) == (1000, 400)
     assert report.distinct == int((copies > 0).sum()) < 400
-    # The order of the rows is another one, and with it the last digits.
+    # The rows come in another order, which changes the last digits.
     for ours, theirs in zip(report.tail, weight_tail(model.table), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-9)
 
@@ -165,9 +165,7 @@ def test_the_log_normaliser_is_the_ratios_own(offset: float) -> None:
 
 def test_it_refuses_below_min_ess() -> None:
     gan, _ = shift(0.95)
-    with pytest.raises(
-        ValueError, match=r"at least 5001 effective draws; got \d+\.\d of 5000 \(largest share"
-    ):
+    with pytest.raises(ValueError, match=r"at least 5001 effective draws; got \d+\.\d of 5000 \(largest share"):
         ImportanceResampler(gan, min_ess=5001)(10, 5000)
     # Kong's figure for one draw of weight w beside n of weight 1 is (w + n)^2 / (w^2 + n).
     model = Table(torch.zeros(1001).index_fill(0, torch.tensor(3), math.log(1000.0)))
@@ -178,13 +176,13 @@ def test_it_refuses_below_min_ess() -> None:
     assert copies[3] == 5 and result.report.tail.ess == pytest.approx(ess)
 
 
-# Law
+# Distribution
 
 
-def test_blocks_do_not_change_the_law(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_do_not_change_the_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
     gan, toy = shift()
     whole = ImportanceResampler(gan)(3000, 200_000)
-    monkeypatch.setattr(importance, "BLOCK_DRAWS", 777)
+    monkeypatch.setattr(draws, "BLOCK_DRAWS", 777)
     blocks = ImportanceResampler(gan)(3000, 200_000)
     assert blocks.report.tail.num_draws == 200_000
     z = blocks.samples["z"]
@@ -221,7 +219,7 @@ def test_context_reaches_both_networks() -> None:
 
     class Ratio(nn.Module):
         def forward(self, x: Tensor, *, label: Tensor) -> Tensor:
-            # Between N(label, 1), which is generated, and data at N(2 label, 1).
+            # Data N(2 label, 1) over generated N(label, 1).
             return label * x[:, 0] - 1.5 * label.square()
 
     prior = dist.Normal(torch.zeros(1), torch.ones(1)).to_event(1)
@@ -253,7 +251,7 @@ def test_a_min_ess_that_is_nan_raises() -> None:
 
 
 def test_no_model_raises() -> None:
-    with pytest.raises(ValueError, match="such as LatentPosterior; got None"):
+    with pytest.raises(ValueError, match="posterior to be a function .*; got None. .* such as LatentPosterior"):
         ImportanceResampler(None)
 
 
@@ -270,7 +268,7 @@ def test_any_pyro_model_will_do() -> None:
 
     y = torch.tensor([1.0, 2.0, 0.5, 3.0])
     means = ImportanceResampler(model)(4000, 40_000, y).samples["mean"]
-    # Conjugate: precision 1 + 4 / 4, mean sum(y) / 4 over it; independent outputs, or nearly so.
+    # Conjugate: precision 1 + 4 / 4, mean sum(y) / 4 over it; outputs are nearly independent.
     assert abs(float(means.mean()) - 0.8125) < 4.4 * (0.5 / len(means)) ** 0.5 * 1.3
     assert abs(float(means.var()) - 0.5) < 4.4 * 0.5 * (2 / len(means)) ** 0.5 * 1.3
 

@@ -1,4 +1,4 @@
-"""The rejection sampler: exact where it says so, counted where it is not, on budget, and loud about bad input."""
+"""The rejection sampler: exact if it says so, with counted exceedances, on budget, and strict about bad input."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from pyro_gan import LatentPosterior, calibrate, toys
 from pyro_gan.importance import weight_tail
-from pyro_gan.ratio.calibrators import CalibratedLogRatio, TailGuard
-from pyro_gan.resampling import RejectionSampler, _draws, rejection
+from pyro_gan.ratio import CalibratedLogRatio, TailGuard
+from pyro_gan.resampling import RejectionSampler, draws, rejection
 from pyro_gan.resampling._acceptance import budget_cut, drs_log_odds, drs_shift
 from tests.exact_targets import affine_toy, quadrature, uniform_latents
 from tests.statistics import (
@@ -32,7 +32,7 @@ ONE = torch.ones(1, dtype=torch.float64)
 
 
 class Script:
-    """A model whose prior counts 0, 1, 2, ... and whose log weights are given, the last one for ever."""
+    """A model whose prior counts 0, 1, 2, ... and whose log weights are given; the last one repeats."""
 
     chunk_size = None
 
@@ -46,7 +46,7 @@ class Script:
         raise NotImplementedError
 
     def validate(self) -> None:
-        # A run begins; its first draw is the target's, for the shape.
+        # A run begins. The target takes the first draw, to find the shape.
         self.blocks, self.count = [], -1
 
     def potential_fn(self, params: dict[str, Tensor]) -> Tensor:
@@ -66,7 +66,7 @@ class Script:
 
 
 def affine(temperature: float = 1.0) -> tuple[LatentPosterior, toys.Toy, float]:
-    """A GAN whose data are narrower than its outputs, and the least bound of its log ratio."""
+    """A GAN whose data are narrower than its outputs, and the smallest bound of its log ratio."""
     toy = affine_toy()
     peak = torch.linalg.solve(toy.log_ratio.curvature, toy.log_ratio.linear)
     gan = LatentPosterior(toy.generator, toy.log_ratio, toy.prior, temperature=temperature)
@@ -74,7 +74,7 @@ def affine(temperature: float = 1.0) -> tuple[LatentPosterior, toys.Toy, float]:
 
 
 def bounded() -> tuple[LatentPosterior, Any, float]:
-    """Uniform latents, with the least bound: the ratio peaks at the data's centre."""
+    """Uniform latents, and the smallest bound: the ratio has its peak at the centre of the data."""
     gan = uniform_latents()
     return LatentPosterior(gan.generator, gan.log_ratio, gan.prior), gan, gan.log_ratio.constant
 
@@ -100,7 +100,7 @@ def test_with_a_bound_outputs_are_draws_of_the_target() -> None:
 
 
 def test_a_bound_too_small_gives_other_outputs_and_the_test_sees_it() -> None:
-    """Negative control: a budget accepts what weighs much as if it weighed less."""
+    """Negative control: with a budget, heavy draws are accepted as if they weighed less."""
     gan, toy, bound = affine()
     report, z = (
         (result := RejectionSampler(gan, log_bound=bound, budget=0.2)(NUM_OUTPUTS)).report,
@@ -129,8 +129,8 @@ def test_bounded_latents_come_back_constrained() -> None:
     torch.testing.assert_close(result.log_ratio, truth.log_ratio(truth.generator(z)))
 
 
-def test_blocks_do_not_change_the_law(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_draws, "BLOCK_DRAWS", 77)
+def test_blocks_do_not_change_the_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draws, "BLOCK_DRAWS", 77)
     monkeypatch.setattr(rejection, "BLOCK_DRAWS", 77)
     gan, truth, bound = bounded()
     result = RejectionSampler(gan, log_bound=bound)(NUM_OUTPUTS)
@@ -146,13 +146,29 @@ def test_outputs_are_the_first_accepted_in_the_order_drawn() -> None:
 
 
 def test_memory_is_that_of_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_draws, "BLOCK_DRAWS", 500)
+    monkeypatch.setattr(draws, "BLOCK_DRAWS", 500)
     monkeypatch.setattr(rejection, "BLOCK_DRAWS", 500)
     model = Script(torch.zeros(1, dtype=torch.float64))
     with pytest.warns(UserWarning, match="Only 1700 of 2000"):
         report = RejectionSampler(model, budget=0.5, pilot_draws=1300)(2000, max_draws=1700).report
     assert model.blocks[1:] == [500, 500, 300, 500, 500, 500, 200]
     assert (report.num_draws, report.num_forwards) == (1700, 3000)
+
+
+def test_every_block_has_random_numbers_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draws that all weigh M / 2 are accepted with probability 1 / 2, whatever happened in the block before."""
+    size = 500
+    monkeypatch.setattr(draws, "BLOCK_DRAWS", size)
+    monkeypatch.setattr(rejection, "BLOCK_DRAWS", size)
+    result = RejectionSampler(Script(torch.zeros(1, dtype=torch.float64)), log_bound=math.log(2.0))(5000)
+    accepted = torch.zeros(result.report.num_draws // size, size)
+    chosen = result.samples["z"][:, 0].long()
+    accepted.view(-1)[chosen[chosen < accepted.numel()]] = 1
+    # The last block may hold draws that came after the 5000th output.
+    earlier, later = accepted[:-2], accepted[1:-1]
+    assert earlier.numel() > 8 * size
+    alike = (earlier == later).double().mean()
+    assert_close_in_se(alike, 0.5, 0.5 / math.sqrt(earlier.numel()), "share of draws with the same fate")
 
 
 # The bound
@@ -188,7 +204,7 @@ def test_calibrate_gives_a_bound_unless_told_not_to() -> None:
 
 @pytest.mark.parametrize("cap", [0.1, 0.7, 2.3, 5.9, 13.1])
 def test_rounding_is_no_exceedance(cap: float) -> None:
-    # Most draws lie on the cap itself; divided in single precision it may come out above the quotient in double.
+    # Most draws lie on the cap. Divided in single precision the cap may exceed the quotient in double precision.
     log_ratio = CalibratedLogRatio(lambda x: 1e9 * x[:, 0])
     log_ratio.guard = TailGuard(cap)
     prior = dist.Normal(torch.zeros(1), torch.ones(1)).to_event(1)
@@ -206,11 +222,9 @@ def test_the_callers_bound_goes_first() -> None:
     assert (report.log_bound, report.bound_kind, report.exact) == (2.0, "given", True)
 
 
-def test_a_false_bound_is_counted_said_and_raised() -> None:
+def test_a_false_bound_is_counted_warned_of_and_raised() -> None:
     gan, toy, bound = affine()
-    with pytest.warns(
-        UserWarning, match=r"\d+ of \d+ draws weighed more than the bound given, .* was raised to"
-    ):
+    with pytest.warns(UserWarning, match=r"\d+ of \d+ draws weighed more than the bound given, .* was raised to"):
         result = RejectionSampler(gan, log_bound=bound - 1)(NUM_OUTPUTS)
     report = result.report
     assert not report.exact and report.num_exceedances > 100 and report.bound_kind == "given"
@@ -219,7 +233,7 @@ def test_a_false_bound_is_counted_said_and_raised() -> None:
 
 
 def test_a_raised_bound_thins_what_was_kept() -> None:
-    # A first block of 3150 draws, every other of weight 1, the rest 0; then weights of 4.
+    # A first block of 3150 draws with weights 0 and 1 in turn; then weights of 4.
     first = torch.zeros(3150, dtype=torch.float64)
     first[::2] = -math.inf
     log_weights = torch.cat([first, torch.full((1,), math.log(4.0), dtype=torch.float64)])
@@ -229,12 +243,12 @@ def test_a_raised_bound_thins_what_was_kept() -> None:
     early = z[z < 3150]
     assert (early % 2 == 1).all() and (z.diff() > 0).all()
     assert_close_in_se(len(early), 1575 / 4, math.sqrt(1575 * 3 / 16), "kept from the first block")
-    # All that came later weighs as much as the bound.
+    # All later draws have the weight of the bound.
     assert torch.equal(z[len(early) :], torch.arange(3150, 3150 + 3000 - len(early), dtype=torch.float64))
 
 
 def test_an_estimated_bound_is_never_called_exact() -> None:
-    # Weights 1 and 3: every pilot has met both, so nothing is exceeded and nothing is wrong; nor is it proven.
+    # The weights are 1 and 3. Every pilot contains both, so no weight exceeds the bound; but nothing proves that.
     gan = LatentPosterior(
         nn.Identity(), lambda x: math.log(3) * (x[:, 0] > 0).double(), dist.Normal(0 * ONE, ONE).to_event(1)
     )
@@ -249,7 +263,7 @@ def test_an_estimated_bound_is_never_called_exact() -> None:
     assert_close_in_se(upper, 0.75, math.sqrt(0.75 * 0.25 / NUM_OUTPUTS), "share of the heavy half")
 
 
-def test_exceedances_of_an_estimated_bound_are_counted_and_said() -> None:
+def test_exceedances_of_an_estimated_bound_are_counted_and_warned_of() -> None:
     with pytest.warns(UserWarning, match="bound estimated from the pilot, .* which was raised to"):
         result = RejectionSampler(shift(), pilot_draws=100)(NUM_OUTPUTS)
     report = result.report
@@ -282,7 +296,7 @@ def test_a_percentile_is_of_the_draws_of_some_weight() -> None:
 
 
 @pytest.mark.parametrize("gamma", [0.0, 60.0, 95.0])
-def test_gamma_gives_the_papers_law_and_not_the_target(gamma: float) -> None:
+def test_gamma_gives_the_papers_distribution_and_not_the_target(gamma: float) -> None:
     gan, truth, bound = bounded()
     result = RejectionSampler(gan, gamma=gamma, log_bound=bound, pilot_draws=200_000)(NUM_OUTPUTS)
     z, report = result.samples["z"], result.report
@@ -295,11 +309,9 @@ def test_gamma_gives_the_papers_law_and_not_the_target(gamma: float) -> None:
         -1,
         1,
     )
-    assert_follows(z, bent.cdf, "gamma's law")
+    assert_follows(z, bent.cdf, "gamma's distribution")
     expected = math.exp(bent.log_normaliser) / 2
-    assert_close_in_se(
-        report.acceptance, expected, 1.5 * math.sqrt(expected / report.num_draws), "acceptance"
-    )
+    assert_close_in_se(report.acceptance, expected, 1.5 * math.sqrt(expected / report.num_draws), "acceptance")
     with pytest.raises(AssertionError, match="does not follow"):
         assert_follows(z, truth.law.cdf, "the target")
 
@@ -311,7 +323,7 @@ def test_gamma_gives_the_papers_law_and_not_the_target(gamma: float) -> None:
 def test_a_budget_is_met(budget: float) -> None:
     gan, _, bound = affine()
     report = RejectionSampler(gan, budget=budget, log_bound=bound)(NUM_OUTPUTS).report
-    # The pilot's mean acceptance errs by no more than coins of that probability do.
+    # The error of the pilot's mean acceptance is at most that of coins with this probability.
     se = math.sqrt(budget * (1 - budget) * (1 / report.num_draws + 1 / 10_000))
     assert_close_in_se(report.acceptance, budget, se, "acceptance")
     assert report.c > 1 and not report.exact
@@ -320,17 +332,17 @@ def test_a_budget_is_met(budget: float) -> None:
 def test_a_budget_of_one_is_the_prior() -> None:
     gan, toy, bound = affine()
     result = RejectionSampler(gan, budget=1, log_bound=bound)(NUM_OUTPUTS)
-    # The lightest of the pilot is accepted for certain; of 10 000 others about one weighs less.
+    # Draws as heavy as the lightest of the pilot are always accepted; about one draw in 10 000 is lighter.
     assert result.report.acceptance > 0.995
     assert_same_distribution(result.samples["z"], toy.prior.sample((NUM_OUTPUTS,)), "the prior itself")
 
 
-def test_a_budget_gives_the_papers_law() -> None:
+def test_a_budget_gives_the_papers_distribution() -> None:
     gan, truth, bound = bounded()
     result = RejectionSampler(gan, budget=0.8, log_bound=bound, pilot_draws=200_000)(NUM_OUTPUTS)
     cut = bound - math.log(result.report.c)
     law = quadrature(lambda z: truth.log_ratio(2 * z[:, None]).clamp(max=cut), -1, 1)
-    assert_follows(result.samples["z"], law.cdf, "budget's law")
+    assert_follows(result.samples["z"], law.cdf, "budget's distribution")
     with pytest.raises(AssertionError, match="does not follow"):
         assert_follows(result.samples["z"], truth.law.cdf, "the target")
 
@@ -360,13 +372,13 @@ def test_a_budget_is_quiet_about_an_estimate_that_changes_nothing() -> None:
         warnings.simplefilter("error")
         report = RejectionSampler(shift(0.95), budget=0.5, pilot_draws=1000)(NUM_OUTPUTS).report
     assert report.num_exceedances > 0 and not report.exact
-    # A bound raised after the pilot would have halved the yield.
+    # If the bound were raised after the pilot, the yield would be half.
     se = 0.5 * math.sqrt(1 / report.num_draws + 1 / 1000)
     assert_close_in_se(report.acceptance, 0.5, se, "acceptance")
 
 
 @pytest.mark.parametrize("rule", [{"gamma": 50.0}, {"budget": 0.3}])
-def test_a_false_bound_is_said_under_every_rule(rule: dict[str, float]) -> None:
+def test_a_false_bound_is_warned_of_under_every_rule(rule: dict[str, float]) -> None:
     gan, _, bound = affine()
     with pytest.warns(UserWarning, match="weighed more than the bound given, .* was raised to"):
         report = RejectionSampler(gan, log_bound=bound - 1, **rule)(500).report
@@ -406,7 +418,7 @@ def test_context_reaches_both_networks() -> None:
 
     class Ratio(nn.Module):
         def forward(self, x: Tensor, *, label: Tensor) -> Tensor:
-            # Data N(label, 1) over N(label, 4), which is generated: a bound of log 2 whatever the label.
+            # Data N(label, 1) over generated N(label, 4): log 2 is a bound for every label.
             return math.log(2) - 0.375 * (x[:, 0] - label).square()
 
     prior = dist.Normal(0 * ONE, ONE).to_event(1)
@@ -426,7 +438,7 @@ def test_the_report_has_the_weights_tail() -> None:
 
 
 @pytest.mark.parametrize("log_bound", [8.0, 60.0])
-def test_too_few_are_said_and_never_padded(log_bound: float) -> None:
+def test_too_few_outputs_warn_and_are_never_padded(log_bound: float) -> None:
     gan, _, _ = affine()
     with pytest.warns(UserWarning, match=r"Only \d+ of 100 outputs were accepted in max_draws = 20000 draws"):
         result = RejectionSampler(gan, log_bound=log_bound)(100, max_draws=20_000)
@@ -443,7 +455,7 @@ def test_draws_without_weight_are_never_chosen(rule: dict[str, float]) -> None:
         return torch.zeros_like(x[:, 0]).masked_fill(x[:, 0] < 0, -math.inf)
 
     gan = LatentPosterior(nn.Identity(), log_ratio, dist.Normal(0 * ONE, ONE).to_event(1))
-    # Half of the pilot has weight, give or take: ask for less.
+    # About half of the pilot has a positive weight: ask for less than that.
     rule = {"budget": 0.4} if "budget" in rule else rule
     result = RejectionSampler(gan, **rule)(500)
     assert (result.samples["z"] >= 0).all()
@@ -463,9 +475,13 @@ def test_draws_without_weight_are_never_chosen(rule: dict[str, float]) -> None:
         ({"budget": 1.5}, r"budget in \(0, 1\]; got 1.5"),
         ({"budget": math.nan}, r"budget in \(0, 1\]; got nan"),
         ({"gamma": 50, "budget": 0.5}, "gamma or budget, not both; got gamma=50 and budget=0.5"),
-        ({"log_bound": math.nan}, "finite log_bound in nats; got nan"),
-        ({"log_bound": math.inf}, "finite log_bound in nats; got inf"),
+        ({"log_bound": math.nan}, "finite log_bound; got nan. It is in nats"),
+        ({"log_bound": math.inf}, "finite log_bound; got inf. It is in nats"),
         ({"pilot_draws": 99}, "pilot_draws of at least 100; got 99"),
+        ({"pilot_draws": 1e3}, "pilot_draws to be a whole number of at least 100; got 1000.0"),
+        ({"gamma": "50"}, r"gamma in \[0, 100\]; got '50'"),
+        ({"budget": [0.5, 0.6]}, r"budget in \(0, 1\]; got \[0.5, 0.6\]"),
+        ({"log_bound": "x"}, "finite log_bound; got 'x'"),
     ],
 )
 def test_options_out_of_range_raise(options: dict[str, float], message: str) -> None:
@@ -482,7 +498,7 @@ def test_numbers_that_are_not_positive_raise(value: int) -> None:
 
 
 def test_no_model_raises() -> None:
-    with pytest.raises(ValueError, match="such as LatentPosterior; got None"):
+    with pytest.raises(ValueError, match="posterior to be a function .*; got None. .* such as LatentPosterior"):
         RejectionSampler(None)
 
 
@@ -499,7 +515,7 @@ def test_any_pyro_model_will_do() -> None:
 
     y = torch.tensor([1.0, 2.0, 0.5, 3.0])
     means = RejectionSampler(model)(4000, y).samples["mean"]
-    # Conjugate: precision 1 + 4 / 4, mean sum(y) / 4 over it; independent outputs, or nearly so.
+    # Conjugate: precision 1 + 4 / 4, mean sum(y) / 4 over it; outputs are independent.
     assert abs(float(means.mean()) - 0.8125) < 4.4 * (0.5 / len(means)) ** 0.5 * 1.3
     assert abs(float(means.var()) - 0.5) < 4.4 * 0.5 * (2 / len(means)) ** 0.5 * 1.3
 
@@ -512,15 +528,13 @@ def test_weights_that_are_not_numbers_raise(score: float, options: dict[str, flo
         lambda x: torch.zeros_like(x[:, 0]).masked_fill(x[:, 0] > 0.5, score),
         dist.Normal(0 * ONE, ONE).to_event(1),
     )
-    with pytest.raises(ValueError, match=r"finite or -inf .* got \d+ of \d+ that are NaN or \+inf"):
+    with pytest.raises(ValueError, match=r"finite or -inf .* got \d+ NaN and \d+ \+inf of \d+"):
         RejectionSampler(gan, **options)(1000)
 
 
 def test_a_target_without_weight_raises() -> None:
     nowhere = Script(torch.full((1,), -math.inf, dtype=torch.float64))
-    with pytest.raises(
-        ValueError, match="10000 pilot draws whose log weights are all -inf. Raise pilot_draws"
-    ):
+    with pytest.raises(ValueError, match="10000 pilot draws whose log weights are all -inf. Raise pilot_draws"):
         RejectionSampler(nowhere)(10)
     with (
         pytest.warns(UserWarning, match="Only 0 of 10"),

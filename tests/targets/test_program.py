@@ -1,4 +1,4 @@
-"""Any Pyro model as a target: Pyro's potential and gradient, a split, and an error with the cure for a bad model."""
+"""Any Pyro model as a target: Pyro's potential and gradient, prior and weight, and errors that name the cure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pyro.infer.reparam import LocScaleReparam
 from torch import Tensor, nn
 
 from pyro_gan import LatentPosterior
-from pyro_gan.targets import ProgramTarget, Target, make_target
+from pyro_gan.targets import ProgramTarget, Target, TemperedTarget, make_target
 from tests.exact_targets import affine_toy
 from tests.statistics import assert_mean, assert_same_distribution
 
@@ -45,7 +45,7 @@ def regression(x: Tensor, y: Tensor) -> Tensor:
     slope = pyro.sample("slope", dist.Normal(number(0), 1.0).expand([x.shape[1]]).to_event(1))
     intercept = pyro.sample("intercept", dist.Normal(number(0), 2.0))
     with pyro.plate("row", len(x)):
-        # A mean that an outer plate would break: prior draws must not need the likelihood.
+        # This mean fails in an outer plate: prior draws must not need the likelihood.
         return pyro.sample("y", dist.Bernoulli(logits=intercept + x @ slope), obs=y)
 
 
@@ -59,8 +59,8 @@ def correlation() -> None:
     factor = pyro.sample("factor", dist.LKJCholesky(3, number(2)))
     sd = pyro.sample("sd", dist.HalfNormal(torch.ones(3, dtype=torch.float64)).to_event(1))
     with pyro.plate("row", 4):
-        law = dist.MultivariateNormal(numbers(0, 0, 0), scale_tril=sd.unsqueeze(-1) * factor)
-        pyro.sample("x", law, obs=torch.ones(4, 3, dtype=torch.float64))
+        normal = dist.MultivariateNormal(numbers(0, 0, 0), scale_tril=sd.unsqueeze(-1) * factor)
+        pyro.sample("x", normal, obs=torch.ones(4, 3, dtype=torch.float64))
 
 
 def bounded() -> None:
@@ -93,7 +93,7 @@ def mixture() -> None:
 
 
 def unplated() -> None:
-    """As many batch dimensions as a plate of the checked draws would have."""
+    """A site with as many rows as there are draws in the check."""
     b = pyro.sample("b", dist.Normal(torch.zeros(16, dtype=torch.float64), 1.0))
     pyro.sample("x", dist.Normal(b, 1.0), obs=torch.ones(16, dtype=torch.float64))
 
@@ -150,7 +150,7 @@ MODELS: dict[str, tuple[Model, tuple[Any, ...], dict[str, Any]]] = {
 
 def target_of(name: str) -> ProgramTarget:
     model, args, kwargs = MODELS[name]
-    target = make_target(model, None, prototype=None, batched=True, context=kwargs, args=args)
+    target = make_target(model, args=args, context=kwargs)
     assert isinstance(target, ProgramTarget)
     return target
 
@@ -185,12 +185,12 @@ def test_a_mixture_prior_has_its_own_density():
 def test_prior_and_weight_are_the_potential(name):
     target = target_of(name)
     z = target.sample_prior(NUM_ROWS)
-    assert z.shape == (NUM_ROWS, target.dim) and target.has_split
+    assert z.shape == (NUM_ROWS, target.dim)
     log_prior, log_weight = target.log_prior(z), target.log_weight(z)
     torch.testing.assert_close(-log_prior - log_weight, target.potential(z))
     value, grad = target.log_prior_and_grad(z)
     torch.testing.assert_close(value, log_prior)
-    half, half_grad = target.tempered(0.5).potential_and_grad(z)
+    half, half_grad = TemperedTarget(target, 0.5).potential_and_grad(z)
     torch.testing.assert_close(half, -log_prior - 0.5 * log_weight)
     torch.testing.assert_close(half_grad, 0.5 * (target.potential_and_grad(z)[1] - grad))
 
@@ -201,7 +201,7 @@ def test_weight_is_what_is_observed():
     a = z[:, 0]
     seen = torch.stack([dist.Normal(a, 1.0).log_prob(number(k)) for k in (0, 2, 3)]).sum(0)
     own = dist.Normal(number(0), 1.0).log_prob(a)
-    # A plate of ten rows that sees four, and a site of three times the weight that is drawn once.
+    # A plate of ten rows of which four are given, and a latent site scaled by three that is drawn once.
     torch.testing.assert_close(target.log_weight(z), 2.5 * seen - a.abs() + 2 * own)
     torch.testing.assert_close(target.log_prior(z), own)
 
@@ -225,7 +225,7 @@ def test_prior_draws_are_the_models(name, together):
 def test_rows_that_an_outer_plate_would_mix_are_drawn_one_by_one():
     def model() -> None:
         a = pyro.sample("a", dist.Normal(number(0), 1.0))
-        # Over all draws at once this mean is another.
+        # In a plate of draws this would be the mean over all draws.
         pyro.sample("b", dist.Normal(a.mean(), 0.1))
 
     target = ProgramTarget(model, (), {})
@@ -247,7 +247,7 @@ def test_prior_runs_no_network_after_the_last_latent():
     calls.clear()
     z = target.sample_prior(5)
     target.log_prior(z)
-    target.tempered(0.0).potential_and_grad(z)
+    TemperedTarget(target, 0.0).potential_and_grad(z)
     assert not calls
 
 
@@ -410,14 +410,14 @@ def data_of_another_shape() -> None:
 
 
 BAD: dict[Model, str] = {
-    impossible_data: r"observed at the site 'x' does not fit its law.*support",
-    data_of_another_shape: r"observed at the site 'x' does not fit its law",
+    impossible_data: r"observed at the site 'x' does not fit its distribution.*support",
+    data_of_another_shape: r"observed at the site 'x' does not fit its distribution",
     branches: r"branches in Python on a latent.*torch\.where.*NUTS",
     leaves_torch: r"takes one out of torch.*torch\.where",
     picks_rows: r"branches in Python on a latent, or takes one out.*x\[x > 0\]",
-    draws_noise: r"draws noise beside its latent sites.*Make the noise a latent site",
-    draws_other_noise: r"depends on more than its sites.*Make the noise a latent site",
-    drops_out: r"draws noise beside its latent sites.*\.eval\(\)",
+    draws_noise: r"draws noise outside its latent sites.*Make the noise a latent site",
+    draws_other_noise: r"depends on more than its sites.*make the noise a latent site",
+    drops_out: r"draws noise outside its latent sites.*\.eval\(\)",
     normalises: r"BatchNorm in training mode.*\.eval\(\)",
     writes_in_place: r"writes a latent into a tensor.*torch\.stack",
     own_function: r"autograd\.Function that has no vmap.*generate_vmap_rule",
@@ -428,7 +428,7 @@ BAD: dict[Model, str] = {
     masked: r"latent site 'z' is masked.*without a mask",
     masked_inside: r"latent site 'z' is masked.*without a mask",
     moving_support: r"support of the latent site 'b' moves.*fixed interval",
-    comes_and_goes: r"sites change from run to run",
+    comes_and_goes: r"same latent sites in each run",
     two_dtypes: r"of one dtype.*float32.*float64.*Build the priors",
     improper: r"ImproperUniform.*wide proper one",
     a_point: r"'z' is a Delta.*pyro\.deterministic",
@@ -437,7 +437,7 @@ BAD: dict[Model, str] = {
 
 
 @pytest.mark.parametrize("model", BAD, ids=lambda model: model.__name__)
-def test_a_bad_model_is_told_the_cure(model):
+def test_a_bad_model_raises_and_the_error_names_the_cure(model):
     with pytest.raises(ValueError, match="(?s)" + BAD[model]):
         ProgramTarget(model, (), {})
 
@@ -453,15 +453,18 @@ def test_a_models_own_error_comes_through():
 def test_arguments_go_where_they_are_taken():
     toy = affine_toy()
     gan = LatentPosterior(toy.generator, toy.log_ratio, toy.prior)
-    build = {"prototype": None, "batched": True, "context": {}}
+    target = make_target(gan)
     with pytest.raises(ValueError, match="as keywords; got 1 positional"):
-        make_target(gan, None, **build, args=(1,))
-    with pytest.raises(ValueError, match="Expected a Pyro model, a callable"):
-        make_target("model", None, **build)
-    with pytest.raises(ValueError, match=r"Expected no arguments to run\(\) with a bare potential_fn"):
-        make_target(None, lambda p: p["z"], **build, args=(1,))
-    with pytest.raises(ValueError, match="neither"):
-        make_target(None, None, **build)
+        make_target(gan, args=(1,))
+    with pytest.raises(ValueError, match="model to be a function or a network; got 'model'"):
+        make_target("model")
+    with pytest.raises(ValueError, match="no arguments for a bare potential_fn; got 1 positional and 0 keyword"):
+        make_target(None, lambda p: p["z"], args=(1,))
+    with pytest.raises(ValueError, match="no arguments for a target; got 0 positional and 1 keyword"):
+        make_target(target, context={"y": 1})
+    with pytest.raises(ValueError, match="exactly one of model and potential_fn; got neither"):
+        make_target(None)
+    assert make_target(target) is target
 
 
 def test_training_mode_is_seen():

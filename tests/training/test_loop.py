@@ -1,4 +1,4 @@
-"""The training loop: bit-exact resume after every kind of death, and no player moved by another."""
+"""The training loop: bit-exact resume after any interruption, and no player is moved by another."""
 
 import copy
 import os
@@ -40,7 +40,7 @@ class Average:
 
 
 def make_gan(seed):
-    """A small GAN whose every part has state: BatchNorm, Dropout, momenta, schedulers, two critic steps."""
+    """Return a small GAN in which every part has state: BatchNorm, Dropout, momenta, schedulers, two critic steps."""
     torch.manual_seed(seed)
     generator = nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
     critic = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 1))
@@ -66,7 +66,7 @@ def next_batch():
 
 
 def run(seed, path=None, after=lambda step: None):
-    """Train the GAN; `after` may end the run as it likes. Return all that a run leaves behind."""
+    """Train the GAN, and return everything that a run leaves behind; `after` may end the run in any way."""
     players = make_gan(seed)
     average = Average(players[1].module)
 
@@ -112,7 +112,7 @@ def test_interrupted_equals_uninterrupted(tmp_path, seed):
     for at in (EVERY + 3, 3 * EVERY, 5 * EVERY + 1):
         with pytest.raises(Crash):
             run(seed, tmp_path / "run.pt", partial(crash, at))
-    assert_equal_bits(run(seed + 1, tmp_path / "run.pt"), whole)  # the seed of a resumed run is of no account
+    assert_equal_bits(run(seed + 1, tmp_path / "run.pt"), whole)  # the seed of a resumed run does not matter
     assert sorted(file.name for file in tmp_path.iterdir()) == ["run.pt"]
 
 
@@ -137,7 +137,7 @@ def test_a_killed_process_loses_only_the_steps_since_its_checkpoint(tmp_path, se
 
 @pytest.fixture
 def python_hears_ctrl_c():
-    """Python installs its handler only if the signal is not ignored, as it is for a shell's background jobs."""
+    """Install Python's handler, which is missing where the signal is ignored, as in a shell's background jobs."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -198,7 +198,7 @@ def test_no_player_is_moved_by_another(seed):
     true_loss = critic.loss
     critic = critic._replace(loss=lambda batch: 0.0 * true_loss(batch))
     before = copy.deepcopy(critic.module.state_dict()), copy.deepcopy(generator.module.state_dict())
-    for player in (critic, generator):  # stale gradients of an earlier life are of no account either
+    for player in (critic, generator):  # stale gradients from before do not matter either
         for p in player.module.parameters():
             p.grad = torch.ones_like(p)
     train([generator, critic], next_batch, num_steps=5, progress=False)
@@ -221,7 +221,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(bad, seed):
         if len(steps) < 4:
             return loss
         kept.append(copy.deepcopy(generator.module[3].state_dict()))
-        if bad == "gradient":  # a finite loss whose gradient is 0 / 0
+        if bad == "gradient":  # a finite loss with gradient 0 / 0
             return loss + (0.0 * generator.module[3].weight).sum().abs().sqrt()
         return loss * bad
 
@@ -286,14 +286,14 @@ def test_players_that_do_not_fit_raise(seed):
     cases = {
         "different names": [critic, critic],
         "at least one player": [],
-        "at least 1 update": [critic._replace(steps=0)],
+        "steps of player 'critic' of at least 1": [critic._replace(steps=0)],
         "belongs to players 'critic' and 'both'": [
             critic,
             Player("both", nn.ModuleList([generator.module, critic.module]), both, generator.loss),
         ],
         "its module does not hold": [generator._replace(optimizer=both)],
         "another optimiser": [generator._replace(scheduler=critic.scheduler)],
-        "scalar loss .* shape \\(16, 1\\)": [
+        "scalar loss .* of shape \\(\\); got \\(16, 1\\)": [
             generator._replace(loss=lambda b: generator.module(b[1])[:, :1])
         ],
         "does not depend on": [generator._replace(loss=lambda b: critic.loss(b) + torch.zeros(()))],

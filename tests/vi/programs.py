@@ -1,4 +1,4 @@
-"""One linear model in every plate, subsample, scale and mask, with an explicit guide and its implicit twin."""
+"""One linear model with each kind of plate, subsample, scale and mask, an explicit guide and its implicit twin."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Encoder(nn.Module):
 
 
 class ExactRatio(nn.Module):
-    """log q(z|x) - log p(z), reading the encoder's parameters as they are."""
+    """log q(z|x) - log p(z) at the encoder's present parameters."""
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()

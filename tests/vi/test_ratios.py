@@ -1,4 +1,4 @@
-"""Learned log ratios: which divergence each kind finds, the direction of the labels, and adaptive contrast."""
+"""Learned log ratios: the divergence that each kind estimates, the direction of the labels, and adaptive contrast."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from pyro_gan.training import Player, train
 from pyro_gan.vi import (
     AdaptiveContrast,
     AggregatedRatio,
-    CodeRatio,
     ConditionalRatio,
     GaussianGuide,
     ImplicitGuide,
     Joined,
+    LatentRatio,
 )
 from pyro_gan.vi.ratios import as_ratio
 from tests.statistics import assert_close_in_se
 from tests.vi import toy
 
 
-def fit(ratio: CodeRatio, x: Tensor, z_q: Tensor, z_p: Tensor) -> None:
+def fit(ratio: LatentRatio, x: Tensor, z_q: Tensor, z_p: Tensor) -> None:
     """Full-batch optimum of a convex loss."""
     optimizer = torch.optim.LBFGS(ratio.parameters(), max_iter=100, line_search_fn="strong_wolfe")
 
@@ -45,9 +45,9 @@ def draws(num_draws: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def test_kl_splits_into_the_aggregate_and_the_mutual_information() -> None:
-    """T-A1, by quadrature of the two exact ratios: T(z) sees far less than T(x, z)."""
+    """E KL(q(z|x) || p(z)) = KL(q(z) || p(z)) + I(x, z), by quadrature of the two exact ratios."""
     z, weights = toy.gauss_hermite(toy.Q_MEAN, toy.Q_SD)
-    aggregate = (weights * -toy.f_code(z)).sum()
+    aggregate = (weights * -toy.f_latent(z)).sum()
     x, x_weights = toy.gauss_hermite(toy.DATA_MEAN, toy.DATA_SD, 40)
     e, e_weights = toy.gauss_hermite(0.0, 1.0, 40)
     grid_x, grid_z = (
@@ -62,9 +62,9 @@ def test_kl_splits_into_the_aggregate_and_the_mutual_information() -> None:
 
 
 def test_conditional_ratio_recovers_the_exact_one() -> None:
-    """T-A3: logistic loss with quadratic features, and the divergence that AVB subtracts.
+    """log N(z; a x + b, s^2) - log N(z; 0, 1) by a logistic loss with quadratic features, and its mean under q.
 
-    The worst coefficient of six seeds is off by .026 at n = 1e5; here n = 2e5 and the limit is .06.
+    At n = 1e5 the largest error of a coefficient over six seeds is .026; here n = 2e5 and the limit is .06.
     """
     x, z_q, z_p = draws(200_000)
     ratio = ConditionalRatio(toy.Quadratic(2))
@@ -80,12 +80,7 @@ def test_conditional_ratio_recovers_the_exact_one() -> None:
 def test_coefficients_of_the_exact_ratio() -> None:
     x, z, _ = draws(100)
     exact = (
-        0.45527007
-        - 0.55555556 * z
-        - 0.88888889 * z**2
-        + 0.27777778 * x
-        - 0.34722222 * x**2
-        + 1.38888889 * x * z
+        0.45527007 - 0.55555556 * z - 0.88888889 * z**2 + 0.27777778 * x - 0.34722222 * x**2 + 1.38888889 * x * z
     ).squeeze(-1)
     torch.testing.assert_close(toy.exact_t(x, z), exact, atol=1e-6, rtol=1e-6)
 
@@ -96,12 +91,12 @@ def test_aggregated_ratio_recovers_minus_the_papers_logit() -> None:
     fit(ratio, x, z_q, z_p)
     at = torch.tensor([[-1.0], [0.0], [0.7]], dtype=torch.float64)
     expected = -torch.tensor([0.00167147, -0.04033395, -0.01975130], dtype=torch.float64)
-    torch.testing.assert_close(-toy.f_code(at), expected, atol=1e-7, rtol=0)
+    torch.testing.assert_close(-toy.f_latent(at), expected, atol=1e-7, rtol=0)
     torch.testing.assert_close(ratio(at).detach(), expected, atol=0.04, rtol=0)
 
 
 def direction(*, swapped: bool, seed: int) -> float:
-    """T-A5: an encoder far from the prior, in play against its judge; where it ends."""
+    """Return where an encoder ends that starts at 3, far from the prior, and trains against its judge."""
     torch.manual_seed(seed)
     mean = nn.Parameter(torch.tensor([3.0]))
     encoder = nn.ParameterList([mean])
@@ -121,9 +116,7 @@ def direction(*, swapped: bool, seed: int) -> float:
     betas = (0.5, 0.9)
     players = [
         Player("judge", judge, torch.optim.Adam(judge.parameters(), lr=0.01, betas=betas), judge_loss),
-        Player(
-            "encoder", encoder, torch.optim.Adam(encoder.parameters(), lr=0.02, betas=betas), encoder_loss
-        ),
+        Player("encoder", encoder, torch.optim.Adam(encoder.parameters(), lr=0.02, betas=betas), encoder_loss),
     ]
     train(players, lambda: None, num_steps=200, progress=False)
     return mean.item()
@@ -134,13 +127,13 @@ def test_labels_in_the_right_direction(seed: int) -> None:
 
 
 def test_labels_swapped_as_in_the_papers_first_version_never_reach_the_prior(seed: int) -> None:
-    """Negative control: encoder and judge agree to go away."""
+    """Negative control: encoder and judge agree to move away from the prior."""
     assert abs(direction(swapped=True, seed=seed)) > 5
 
 
 @pytest.mark.parametrize("variance", [0.36, 1e-4])
 def test_adaptive_contrast_is_exact_for_a_gaussian_without_training(variance: float) -> None:
-    """T-A4: with a network of zeros, T is log q - log p in every draw."""
+    """With a network of zeros, T = log N(z; mu, sigma^2) - log p(z) = log q - log p at every draw."""
     guide = GaussianGuide(toy.Gaussian(), dim=1)
     guide.network.log_sd.data.fill_(0.5 * math.log(variance))
     ratio = AdaptiveContrast(lambda x, z: torch.zeros(len(z)), moments=guide.moments, prior=toy.prior())
@@ -151,7 +144,7 @@ def test_adaptive_contrast_is_exact_for_a_gaussian_without_training(variance: fl
 
 
 def test_adaptive_contrast_uses_one_floor() -> None:
-    """Below the floor the contrast is wider than q: with the ratio of the two, which is known, T is exact still."""
+    """Below the floor the contrast is wider than q; with their known ratio as the network, T is still exact."""
     guide = GaussianGuide(toy.Gaussian(), dim=1)
     guide.network.log_sd.data.fill_(math.log(0.01))
     x = toy.data(1000)
@@ -160,16 +153,14 @@ def test_adaptive_contrast_uses_one_floor() -> None:
 
     def rest(x: Tensor, standard: Tensor) -> Tensor:
         narrow = dist.Normal(torch.zeros(1).double(), 0.1).to_event(1)  # sd .01 over a floor's sd of .1
-        return narrow.log_prob(standard) - dist.Normal(torch.zeros(1).double(), 1.0).to_event(1).log_prob(
-            standard
-        )
+        return narrow.log_prob(standard) - dist.Normal(torch.zeros(1).double(), 1.0).to_event(1).log_prob(standard)
 
     ratio = AdaptiveContrast(rest, moments=guide.moments, prior=toy.prior(), floor=1e-2)
     torch.testing.assert_close(ratio(z, x), q.log_prob(z) - toy.prior().log_prob(z), atol=1e-9, rtol=0)
 
 
 def test_adaptive_contrast_trains_on_standardised_draws() -> None:
-    """A Gaussian q leaves nothing to learn, whatever the data: the best loss is log 2."""
+    """A Gaussian q leaves nothing to learn for any data: the smallest loss is log 2."""
     guide = GaussianGuide(toy.Gaussian(), dim=1)
     ratio = AdaptiveContrast(toy.Quadratic(2), moments=guide.moments, prior=toy.prior())
     x, z_q, z_p = draws(20_000)
@@ -221,12 +212,10 @@ def test_doors() -> None:
     with pytest.raises(ValueError, match="floor"):
         AdaptiveContrast(Joined(nn.Linear(2, 1)), moments=lambda x: (x, x), prior=toy.prior(), floor=0.0)
     with pytest.raises(ValueError, match="batch_shape"):
-        AdaptiveContrast(
-            Joined(nn.Linear(2, 1)), moments=lambda x: (x, x), prior=dist.Normal(torch.zeros(2), 1.0)
-        )
+        AdaptiveContrast(Joined(nn.Linear(2, 1)), moments=lambda x: (x, x), prior=dist.Normal(torch.zeros(2), 1.0))
     with pytest.raises(ValueError, match="Pass x"):
         ConditionalRatio(Joined(nn.Linear(2, 1)))(torch.zeros(3, 1))
-    with pytest.raises(ValueError, match="one output a row"):
+    with pytest.raises(ValueError, match="one output for each row"):
         ConditionalRatio(Joined(nn.Linear(2, 3)))(torch.zeros(3, 1), torch.zeros(3, 1))
     with pytest.raises(ValueError, match="2 \\* dim outputs"):
         GaussianGuide(nn.Linear(3, 3), dim=2).conditional(torch.zeros(5, 3))
@@ -235,12 +224,14 @@ def test_doors() -> None:
 
 
 def test_adaptive_contrast_does_not_broadcast() -> None:
-    """Moments of another latent, or a prior of numbers, would give a ratio of something else."""
+    """Moments of another latent, or a prior without an event, would give another ratio."""
     network, prior = Joined(nn.Linear(4, 1)), dist.Normal(0.0, 1.0).expand([2]).to_event(1)
     guide = GaussianGuide(nn.Linear(2, 2), dim=1)
     with pytest.raises(ValueError, match="of one shape"):
         AdaptiveContrast(network, moments=guide.moments, prior=prior)(torch.zeros(6, 2), torch.zeros(6, 2))
     guide = GaussianGuide(nn.Linear(2, 4), dim=2)
-    ratio = AdaptiveContrast(network, moments=guide.moments, prior=dist.Normal(0.0, 1.0))
+    with pytest.raises(ValueError, match="a vector event"):
+        AdaptiveContrast(network, moments=guide.moments, prior=dist.Normal(0.0, 1.0))
+    wide = dist.Normal(0.0, 1.0).expand([3]).to_event(1)
     with pytest.raises(ValueError, match="the prior's latent"):
-        ratio(torch.zeros(2, 2), torch.zeros(2, 2))
+        AdaptiveContrast(network, moments=guide.moments, prior=wide)(torch.zeros(2, 2), torch.zeros(2, 2))

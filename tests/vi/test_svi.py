@@ -1,4 +1,4 @@
-"""AdversarialSVI: nobody is moved by another's loss, runs resume to the bit, and a NaN names its player."""
+"""AdversarialSVI: a loss moves only its own player, runs resume to the bit, and an error names the player with NaN."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from pyro_gan.vi import (
     AdversarialSVI,
     AggregatedRatio,
     ConditionalRatio,
+    ExplicitLikelihood,
     HybridLoss,
     ImplicitGuide,
     Joined,
-    Observer,
     RatioELBO,
 )
 
@@ -39,27 +39,25 @@ def alpha_gan(seed: int = 0) -> HybridLoss:
         generator=nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 3)),
         prior=PRIOR,
         encoder=ImplicitGuide(Joined(nn.Linear(3 + 2, 2)), PRIOR, event_shape=(2,)),
-        observer=Observer("laplace", 1.0, reduction="sum"),
+        explicit_likelihood=ExplicitLikelihood("laplace", 1.0, reduction="sum"),
         discriminator=nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.2), nn.Linear(8, 1)),
-        code_ratio=AggregatedRatio(nn.Linear(2, 1)),
+        latent_ratio=AggregatedRatio(nn.Linear(2, 1)),
     )
 
 
 def optimizers(loss: Any, lr: float = 1e-2) -> dict[str, torch.optim.Optimizer]:
-    return {name: torch.optim.Adam(role.module.parameters(), lr=lr) for name, role in loss.roles().items()}
+    return {name: torch.optim.Adam(net.parameters(), lr=lr) for name, net in loss.networks().items()}
 
 
 def weights(loss: Any) -> dict[str, list[Tensor]]:
-    return {
-        name: [p.detach().clone() for p in role.module.parameters()] for name, role in loss.roles().items()
-    }
+    return {name: [p.detach().clone() for p in net.parameters()] for name, net in loss.networks().items()}
 
 
 def same(a: dict[str, list[Tensor]], b: dict[str, list[Tensor]], name: str) -> bool:
     return all(torch.equal(old, new) for old, new in zip(a[name], b[name], strict=True))
 
 
-@pytest.mark.parametrize("mover", ["encoder", "generator", "discriminator", "code"])
+@pytest.mark.parametrize("mover", ["encoder", "generator", "discriminator", "latent_ratio"])
 def test_each_player_moves_itself_alone(mover: str) -> None:
     loss = alpha_gan()
     chosen: dict[str, Any] = {name: opt if name == mover else None for name, opt in optimizers(loss).items()}
@@ -68,25 +66,25 @@ def test_each_player_moves_itself_alone(mover: str) -> None:
     losses = svi.step(torch.randn(16, 3))
     after = weights(loss)
     assert losses.keys() == {mover}
-    for name, role in loss.roles().items():
+    for name, network in loss.networks().items():
         assert same(before, after, name) is (name != mover)
-        assert all(p.grad is None for p in role.module.parameters())
+        assert all(p.grad is None for p in network.parameters())
 
 
 def test_a_step_follows_the_players_own_losses() -> None:
-    """What a player moves by is the gradient of its own loss, at the networks as the players before left them."""
+    """A player moves along the gradient of its own loss, after the moves of the players before it."""
     x, first, second = torch.randn(16, 3), alpha_gan(), alpha_gan()
     for made in (first, second):
         made.discriminator.eval()
     svi = AdversarialSVI(
-        first, {n: torch.optim.SGD(r.module.parameters(), lr=0.1) for n, r in first.roles().items()}
+        first, {name: torch.optim.SGD(net.parameters(), lr=0.1) for name, net in first.networks().items()}
     )
     torch.manual_seed(5)
     svi.step(x)
     torch.manual_seed(5)
-    for role in second.roles().values():
-        parameters = list(role.module.parameters())
-        gradients = torch.autograd.grad(role.loss(x), parameters)
+    for name, network in second.networks().items():
+        parameters = list(network.parameters())
+        gradients = torch.autograd.grad(second.losses()[name](x), parameters)
         with torch.no_grad():
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter -= 0.1 * gradient
@@ -103,7 +101,10 @@ def test_steps_and_order() -> None:
         def __init__(self, loss: HybridLoss) -> None:
             self.inner = loss
 
-        def roles(self) -> Any:
+        def networks(self) -> Any:
+            return self.inner.networks()
+
+        def losses(self) -> Any:
             def recorded(name: str, loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
                 def call(*args: Any) -> Tensor:
                     calls.append(name)
@@ -111,13 +112,11 @@ def test_steps_and_order() -> None:
 
                 return call
 
-            return {n: r._replace(loss=recorded(n, r.loss)) for n, r in self.inner.roles().items()}
+            return {name: recorded(name, inner) for name, inner in self.inner.losses().items()}
 
     loss = alpha_gan()
-    AdversarialSVI(Recorder(loss), optimizers(loss), steps={"encoder": 2, "generator": 3}).step(
-        torch.randn(8, 3)
-    )
-    assert calls == ["encoder"] * 2 + ["generator"] * 3 + ["discriminator", "code"]
+    AdversarialSVI(Recorder(loss), optimizers(loss), steps={"encoder": 2, "generator": 3}).step(torch.randn(8, 3))
+    assert calls == ["encoder"] * 2 + ["generator"] * 3 + ["discriminator", "latent_ratio"]
 
 
 @pytest.mark.parametrize("tensor", [True, False])
@@ -148,19 +147,20 @@ def test_a_run_leaves_networks_in_evaluation_mode() -> None:
         torch.randn(64, 3), num_steps=2, batch_size=8, progress=False,
         callback=lambda step, losses: seen.append((step, set(losses), loss.discriminator.training)),
     )  # fmt: skip
-    assert seen == [(step, {"encoder", "generator", "discriminator", "code"}, True) for step in (1, 2)]
-    assert not any(role.module.training for role in loss.roles().values())
+    assert seen == [(step, {"encoder", "generator", "discriminator", "latent_ratio"}, True) for step in (1, 2)]
+    assert not any(network.training for network in loss.networks().values())
 
 
-@pytest.mark.parametrize("culprit", ["encoder", "generator", "discriminator", "code"])
+@pytest.mark.parametrize("culprit", ["encoder", "generator", "discriminator", "latent_ratio"])
 def test_a_nan_names_its_player(culprit: str) -> None:
     loss = alpha_gan()
 
     class Broken:
-        def roles(self) -> Any:
-            roles = loss.roles()
-            original = roles[culprit]
-            return roles | {culprit: original._replace(loss=lambda x: original.loss(x) * float("nan"))}
+        def networks(self) -> Any:
+            return loss.networks()
+
+        def losses(self) -> Any:
+            return loss.losses() | {culprit: lambda x: loss.losses()[culprit](x) * float("nan")}
 
     before = weights(loss)
     with pytest.raises(NonFiniteLoss, match=f"'{culprit}'.*step 1"):
@@ -173,7 +173,7 @@ def test_evaluate_loss_moves_nothing() -> None:
     svi = AdversarialSVI(loss, optimizers(loss) | {"generator": None})
     before = weights(loss)
     found = svi.evaluate_loss(torch.randn(8, 3))
-    assert found.keys() == loss.roles().keys()
+    assert found.keys() == loss.networks().keys()
     assert all(same(before, weights(loss), name) for name in before)
 
 
@@ -191,12 +191,12 @@ class Model(PyroModule):
 def test_a_pyro_model_and_guide_play_against_their_ratio(tmp_path: Path) -> None:
     model, guide = Model(), ImplicitGuide(Joined(nn.Linear(5, 2)), PRIOR, event_shape=(2,))
     loss = RatioELBO({"z": ConditionalRatio(Joined(nn.Linear(5, 1)))})(model, guide)
-    assert list(loss.roles()) == ["model", "guide", "z"]
+    assert list(loss.networks()) == ["model", "guide", "z"]
     before = weights(loss)
     svi = AdversarialSVI(loss, optimizers(loss), steps={"z": 2})
     assert svi.run(torch.randn(64, 3), num_steps=3, batch_size=16, progress=False) == 3
     assert not any(same(before, weights(loss), name) for name in before)
-    assert all(p.grad is None for role in loss.roles().values() for p in role.module.parameters())
+    assert all(p.grad is None for network in loss.networks().values() for p in network.parameters())
     assert not len(list(pyro.get_param_store().keys())), "no global state is left"
 
 
@@ -223,9 +223,7 @@ def test_constrained_parameters_of_modules_train_and_bare_ones_are_refused() -> 
         with pyro.plate("data", len(x)):
             z = pyro.sample("z", PRIOR)
             loc = pyro.param("loc", torch.zeros(()))
-            pyro.sample(
-                "x", dist.Normal(z.sum(-1, keepdim=True) + loc, 1.0).expand([len(x), 3]).to_event(1), obs=x
-            )
+            pyro.sample("x", dist.Normal(z.sum(-1, keepdim=True) + loc, 1.0).expand([len(x), 3]).to_event(1), obs=x)
 
     loss = elbo(bare, guide)
     with pytest.raises(ValueError, match=r"pyro.param\('loc'\)"):
@@ -233,7 +231,7 @@ def test_constrained_parameters_of_modules_train_and_bare_ones_are_refused() -> 
 
 
 def test_modules_of_the_same_names_do_not_share_parameters() -> None:
-    """Pyro's store would give a second model of one class the first one's parameters."""
+    """Pyro's store would give a second model of the same class the parameters of the first."""
     for _ in range(2):
         model, guide = Model(), ImplicitGuide(Joined(nn.Linear(5, 2)), PRIOR, event_shape=(2,))
         loss = RatioELBO({"z": Joined(nn.Linear(5, 1))})(model, guide)
@@ -245,9 +243,9 @@ def test_modules_of_the_same_names_do_not_share_parameters() -> None:
 
 
 def test_it_fits_an_implicit_posterior(seed: int) -> None:
-    """Adversarial variational Bayes with adaptive contrast on a linear Gaussian model, whose posterior is known.
+    """Adversarial variational Bayes with adaptive contrast on a linear Gaussian model with a known posterior.
 
-    The limits are wide: a game of networks is no estimator with a standard error. A guide at its start is far outside.
+    The limits are wide, because a game of networks has no standard error. The first guide is far outside of them.
     """
     prior = dist.Normal(0.0, 1.0).expand([1]).to_event(1)
     x = torch.linspace(-2, 2, 128)[:, None]
@@ -261,7 +259,7 @@ def test_it_fits_an_implicit_posterior(seed: int) -> None:
     network = Joined(nn.Sequential(nn.Linear(2, 16), nn.Tanh(), nn.Linear(16, 1)))
     ratio = AdaptiveContrast(network, moments=guide.moments, prior=prior)
     loss = RatioELBO({"z": ratio})(model, guide)
-    assert list(loss.roles()) == ["guide", "z"]  # a function has no parameters to train
+    assert list(loss.networks()) == ["guide", "z"]  # a function has no parameters to train
     svi = AdversarialSVI(
         loss,
         {
@@ -279,15 +277,13 @@ def test_it_fits_an_implicit_posterior(seed: int) -> None:
 def test_doors() -> None:
     loss = alpha_gan()
     made = optimizers(loss)
-    with pytest.raises(ValueError, match=r"got none for \['code'\].*held still"):
-        AdversarialSVI(loss, {name: opt for name, opt in made.items() if name != "code"})
+    with pytest.raises(ValueError, match=r"got none for \['latent_ratio'\].*held still"):
+        AdversarialSVI(loss, {name: opt for name, opt in made.items() if name != "latent_ratio"})
     with pytest.raises(ValueError, match=r"optimizers for the players .* got \['critic'\]"):
-        AdversarialSVI(loss, made | {"critic": made["code"]})
+        AdversarialSVI(loss, made | {"critic": made["latent_ratio"]})
     with pytest.raises(ValueError, match=r"steps for the players"):
         AdversarialSVI(loss, made, steps={"critic": 2})
-    shared = made | {
-        "generator": torch.optim.Adam([*loss.generator.parameters(), *loss.encoder.parameters()])
-    }
+    shared = made | {"generator": torch.optim.Adam([*loss.generator.parameters(), *loss.encoder.parameters()])}
     with pytest.raises(ValueError, match="does not hold|belongs to players"):
         AdversarialSVI(loss, shared).step(torch.randn(8, 3))
     loss.generator.requires_grad_(False)
@@ -305,11 +301,11 @@ def test_a_parameter_of_two_players_is_refused() -> None:
 def test_a_latent_site_with_a_players_name_is_refused() -> None:
     guide = ImplicitGuide(Joined(nn.Linear(5, 2)), PRIOR, event_shape=(2,), site="guide")
     with pytest.raises(ValueError, match="player's name"):
-        RatioELBO({"guide": nn.Linear(2, 1)})(Model(), guide).roles()
+        RatioELBO({"guide": nn.Linear(2, 1)})(Model(), guide).networks()
 
 
 def test_a_ratio_alone_is_not_fitted_to_a_guides_first_parameters() -> None:
-    """A bare parameter's trained value is in Pyro's store, which the players do not read."""
+    """The trained value of a bare parameter is in Pyro's store, which the players do not read."""
 
     def guide(x: Tensor) -> None:
         loc = pyro.param("loc", torch.zeros(2))

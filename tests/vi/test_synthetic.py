@@ -1,4 +1,4 @@
-"""Observers as log densities with all constants, and the discriminator's term in a Pyro model."""
+"""Explicit likelihoods as log densities with all constants, and the discriminator's term in a Pyro model."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from pyro_gan import LogRatio
 from pyro_gan.objectives import Bernoulli
-from pyro_gan.vi import GaussianGuide, Observer, SyntheticLikelihood
+from pyro_gan.vi import ExplicitLikelihood, GaussianGuide, SyntheticLikelihood
 
 
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
-def test_observers_are_densities(reduction: Any) -> None:
-    """T-A6: a weighted reconstruction loss plus its constant; the weight of a mean is that of a sum times d."""
+def test_explicit_likelihoods_are_densities(reduction: Any) -> None:
+    """A weighted reconstruction loss plus d log(w / 2) or (d / 2) log(w / 2 pi); the weight of a mean is d times."""
     x, generated = torch.randn(4, 5, dtype=torch.float64), torch.randn(4, 5, dtype=torch.float64)
     weight = 3.0 if reduction == "sum" else 15.0
     for family, distance, constant in (
@@ -30,23 +30,23 @@ def test_observers_are_densities(reduction: Any) -> None:
             2.5 * torch.tensor(3 / (2 * torch.pi)).double().log(),
         ),
     ):
-        found = Observer(family, weight, reduction=reduction).log_prob(generated, x)  # type: ignore[arg-type]
+        found = ExplicitLikelihood(family, weight, reduction=reduction).log_prob(generated, x)  # type: ignore[arg-type]
         torch.testing.assert_close(found, -3 * distance + constant, atol=1e-6, rtol=0)
     exact = dist.Laplace(generated, 1 / 3).to_event(1).log_prob(x)
-    found = Observer("laplace", weight, reduction=reduction).log_prob(generated, x)
+    found = ExplicitLikelihood("laplace", weight, reduction=reduction).log_prob(generated, x)
     torch.testing.assert_close(found, exact, atol=1e-12, rtol=0)
 
 
-def test_an_observer_in_feature_space() -> None:
+def test_an_explicit_likelihood_in_feature_space() -> None:
     features = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU())
-    observer = Observer("normal", 2.0, reduction="mean", features=features, event_dim=3)
+    explicit = ExplicitLikelihood("normal", 2.0, reduction="mean", features=features, event_dim=3)
     x, generated = torch.randn(4, 1, 5, 5), torch.randn(3, 4, 1, 5, 5, requires_grad=True)
-    found = observer.log_prob(generated, x)
+    found = explicit.log_prob(generated, x)
     scale = (18 / 2) ** 0.5
     rows = features(generated.reshape(12, 1, 5, 5)).reshape(3, 4, 18)
     exact = dist.Normal(rows, scale).to_event(1).log_prob(features(x).flatten(1))
     torch.testing.assert_close(found, exact)
-    assert not observer.is_density
+    assert not explicit.is_density
     found.sum().backward()
     assert generated.grad is not None and bool(generated.grad.any())
     assert all(p.grad is None for p in features.parameters())
@@ -69,7 +69,7 @@ def test_forms(form: Any) -> None:
 def test_in_a_model_it_is_scaled_as_every_site(seed: int) -> None:
     """Under subsampling the factor and the observed site both count N / B times."""
     critic, generator = nn.Linear(3, 1), nn.Linear(2, 3)
-    likelihood = SyntheticLikelihood(critic, observer=Observer("laplace", 1.0, reduction="sum"))
+    likelihood = SyntheticLikelihood(critic, explicit_likelihood=ExplicitLikelihood("laplace", 1.0, reduction="sum"))
     data = torch.randn(40, 3)
 
     def model(x: Tensor) -> None:
@@ -87,9 +87,9 @@ def test_in_a_model_it_is_scaled_as_every_site(seed: int) -> None:
 
 
 def test_svi_leaves_the_discriminator_alone() -> None:
-    """The model's own networks move; the judge keeps its bits and has no gradient."""
+    """The model's networks move; the discriminator keeps its bits and has no gradient."""
     critic, generator = nn.Linear(3, 1), nn.Linear(2, 3)
-    likelihood = SyntheticLikelihood(critic, observer=Observer("laplace", 1.0, reduction="sum"))
+    likelihood = SyntheticLikelihood(critic, explicit_likelihood=ExplicitLikelihood("laplace", 1.0, reduction="sum"))
     guide = GaussianGuide(nn.Linear(3, 4), dim=2)
 
     def model(x: Tensor) -> None:
@@ -113,30 +113,34 @@ def test_alone_it_needs_no_data() -> None:
 
 
 def test_doors() -> None:
-    with pytest.raises(ValueError, match="obs=x with an observer"):
-        SyntheticLikelihood(nn.Linear(3, 1), observer=Observer("laplace", 1.0, reduction="sum"))(
+    with pytest.raises(ValueError, match="obs=x with an explicit likelihood"):
+        SyntheticLikelihood(nn.Linear(3, 1), explicit_likelihood=ExplicitLikelihood("laplace", 1.0, reduction="sum"))(
             "x", torch.zeros(3)
         )
-    with pytest.raises(ValueError, match="no obs without an observer"):
+    with pytest.raises(ValueError, match="no obs without an explicit likelihood"):
         SyntheticLikelihood(nn.Linear(3, 1))("x", torch.zeros(3), obs=torch.zeros(3))
     with pytest.raises(ValueError, match="form"):
         SyntheticLikelihood(nn.Linear(3, 1), form="hinge")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="event_dim"):
-        SyntheticLikelihood(nn.Linear(3, 1), observer=Observer("laplace", 1.0, reduction="sum"), event_dim=3)
+        SyntheticLikelihood(
+            nn.Linear(3, 1),
+            explicit_likelihood=ExplicitLikelihood("laplace", 1.0, reduction="sum"),
+            event_dim=3,
+        )
     with pytest.raises(ValueError, match="family"):
-        Observer("cauchy", 1.0, reduction="sum")  # type: ignore[arg-type]
+        ExplicitLikelihood("cauchy", 1.0, reduction="sum")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="reduction"):
-        Observer("normal", 1.0, reduction="batchmean")  # type: ignore[arg-type]
+        ExplicitLikelihood("normal", 1.0, reduction="batchmean")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="positive, finite weight"):
-        Observer("normal", 0.0, reduction="sum")
-    with pytest.raises(ValueError, match="one output a row"):
+        ExplicitLikelihood("normal", 0.0, reduction="sum")
+    with pytest.raises(ValueError, match="one output for each row"):
         SyntheticLikelihood(nn.Linear(3, 2)).log_weight(torch.zeros(4, 3))
 
 
 def test_data_of_another_shape_do_not_broadcast() -> None:
-    observer = Observer("normal", 1.0, reduction="sum")
+    explicit = ExplicitLikelihood("normal", 1.0, reduction="sum")
     with pytest.raises(ValueError, match="event shape"):
-        observer.log_prob(torch.zeros(6, 3), torch.zeros(6, 1))
-    likelihood = SyntheticLikelihood(nn.Linear(3, 1), observer=observer)
+        explicit.log_prob(torch.zeros(6, 3), torch.zeros(6, 1))
+    likelihood = SyntheticLikelihood(nn.Linear(3, 1), explicit_likelihood=explicit)
     with pytest.raises(ValueError, match="event shape"):
         likelihood("x", torch.zeros(6, 3), obs=torch.zeros(6, 1))

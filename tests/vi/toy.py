@@ -1,4 +1,4 @@
-"""The alpha-GAN test bed: Gaussian data, a linear encoder and a linear generator, where all ratios are known."""
+"""Gaussian data, a linear encoder and a linear generator: every ratio of alpha-GAN has a formula."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def f_discriminator(x: Tensor, *, balanced: bool = True) -> Tensor:
     return log_ratio.squeeze(-1)
 
 
-def f_code(z: Tensor) -> Tensor:
-    """log p(z) - log q(z), the paper's sign, `(row,)`."""
+def f_latent(z: Tensor) -> Tensor:
+    """log p(z) - log q(z), `(row,)`, with the sign of the alpha-GAN paper."""
     return (log_normal(z, 0.0, 1.0) - log_normal(z, Q_MEAN, Q_SD)).squeeze(-1)
 
 
@@ -72,14 +72,14 @@ class Gaussian(nn.Module):
 
 
 class Noisy(Gaussian):
-    """The same law as a network of data and noise."""
+    """The same distribution, from a network of data and noise."""
 
     def forward(self, x: Tensor, noise: Tensor) -> Tensor:  # type: ignore[override]
         return self.mean(x) + self.log_sd.exp() * noise
 
 
 class Quadratic(nn.Module):
-    """A logit that is quadratic in its inputs: what two Gaussians need."""
+    """A logit that is quadratic in its inputs, as the log ratio of two Gaussians is."""
 
     def __init__(self, num_inputs: int) -> None:
         super().__init__()

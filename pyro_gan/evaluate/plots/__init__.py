@@ -1,4 +1,4 @@
-"""Pictures of samples, scores, chains and trade-offs; every function draws on one Axes and returns it."""
+"""Pictures of samples, scores, chains and trade-offs; each function draws on one Axes and returns it."""
 
 from pyro_gan.evaluate.plots.chains import plot_acceptance, plot_expected
 from pyro_gan.evaluate.plots.ratio import plot_frontier, plot_reliability, plot_scores

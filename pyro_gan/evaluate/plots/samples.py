@@ -1,15 +1,15 @@
-"""Pictures of the samples: grids of images, before and after, and points of the plane over data."""
+"""Pictures of the samples: a grid of images, two grids side by side, and points of the plane over data."""
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
-import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from pyro_gan.evaluate.plots._axes import DATA, OUTPUTS, axes_or_new
+from pyro_gan.checks import count, instance
+from pyro_gan.evaluate._rows import as_images, as_rows, black_and_white
+from pyro_gan.evaluate.plots._axes import DATA, OUTPUTS, axes_or_new, finished
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,21 +31,21 @@ def plot_images(
         images: Grey `(draw, height, width)` or `(draw, 1, height, width)`, or colour `(draw, 3, height, width)`.
         ax: Where to draw; a new figure if None.
         num_columns: Images in a row.
-        value_range: Values shown as black and as white; what lies outside is clipped.
+        value_range: Values shown as black and as white; values outside are clipped.
         title: Over the grid.
 
     Returns:
         The Axes.
 
     Raises:
-        ValueError: if the shape is not one of the three, there is no image, or black is not below white.
+        ValueError: if the shape is not one of the three, there is no image, a value is not finite, or black is not
+            below white.
 
     Example:
         >>> import torch
         >>> ax = plot_images(torch.rand(12, 1, 8, 8), num_columns=6)
     """
-    picture = _grid(images, num_columns, value_range)
-    return _show(picture, axes_or_new(ax), title)
+    return finished(_show(_grid(images, num_columns, value_range), axes_or_new(ax, title)), title=title)
 
 
 def plot_before_after(
@@ -57,16 +57,16 @@ def plot_before_after(
     value_range: tuple[float, float] = (-1.0, 1.0),
     labels: tuple[str, str] = ("generator alone", "sampled"),
 ) -> Axes:
-    """Show two grids of images side by side on one Axes: what went in, what came out.
+    """Show two grids of images side by side on one Axes, before and after sampling.
 
-    Take both as they come: as many of each, neither picked by eye.
+    Take the first images of both sets, as many of each; pick no image by eye.
 
     Args:
-        before: Images of the left grid, shaped as `plot_images` takes them.
+        before: Images of the left grid, of a shape that `plot_images` takes.
         after: Images of the right grid, of the same height, width and channels.
         ax: Where to draw; a new figure if None.
         num_columns: Images in a row of either grid.
-        value_range: Values shown as black and as white; what lies outside is clipped.
+        value_range: Values shown as black and as white; values outside are clipped.
         labels: Over the two grids.
 
     Returns:
@@ -79,24 +79,24 @@ def plot_before_after(
         >>> import torch
         >>> ax = plot_before_after(torch.rand(16, 8, 8), torch.rand(16, 8, 8), num_columns=4)
     """
+    if len(instance("labels", labels, tuple, list)) != 2:
+        raise ValueError(f"Expected two labels, one for each grid; got {labels}.")
+    grids = [_grid(images, num_columns, value_range) for images in (before, after)]
     if before.shape[1:] != after.shape[1:]:
         raise ValueError(
             f"Expected images of one shape before and after; got {tuple(before.shape)} and {tuple(after.shape)}."
         )
-    grids = [_grid(images, num_columns, value_range) for images in (before, after)]
     height = max(len(grid) for grid in grids)
     gap = max(3, before.shape[-1] // 2)
-    # White beneath the shorter grid, and between the two.
+    # The canvas is white below the shorter grid and between the two.
     canvas = grids[0].new_ones(height, sum(grid.shape[1] for grid in grids) + gap, 3)
-    canvas[: len(grids[0]), : grids[0].shape[1]] = grids[0]
-    canvas[: len(grids[1]), grids[0].shape[1] + gap :] = grids[1]
-    ax = _show(canvas, axes_or_new(ax), None)
-    left = 0
+    ax, left = axes_or_new(ax, *labels), 0
     for grid, label in zip(grids, labels, strict=True):
+        canvas[: len(grid), left : left + grid.shape[1]] = grid
         middle = left + grid.shape[1] / 2 - 0.5
         ax.annotate(label, (middle, -0.5), (0, 3), textcoords="offset points", ha="center", va="bottom")
         left += grid.shape[1] + gap
-    return ax
+    return _show(canvas, ax)
 
 
 def plot_points(
@@ -110,7 +110,7 @@ def plot_points(
 
     Args:
         samples: `(draw, 2)`.
-        data: Drawn beneath, in grey, `(draw2, 2)`.
+        data: Drawn below the samples, in grey, `(draw2, 2)`.
         ax: Where to draw; a new figure if None.
         title: Over the picture.
 
@@ -124,44 +124,28 @@ def plot_points(
         >>> import torch
         >>> ax = plot_points(torch.randn(100, 2), torch.randn(100, 2))
     """
-    for name, points in (("samples", samples), ("data", data)):
-        if points is not None and (points.dim() != 2 or points.shape[1] != 2):
-            raise ValueError(f"Expected {name} of shape (draw, 2); got {tuple(points.shape)}.")
-        # Matplotlib leaves such points out without a word.
-        if points is not None and not bool(points.isfinite().all()):
-            raise ValueError(
-                f"Expected finite {name}; {int((~points.isfinite().all(1)).sum())} of {len(points)} points are not. "
-                "Leave them out, and say how many."
-            )
-    ax = axes_or_new(ax)
+    # Matplotlib silently leaves out points that are not finite.
+    points = as_rows(samples, "samples", event_shape=(2,))
+    data = None if data is None else as_rows(data, "data", event_shape=(2,))
+    ax = axes_or_new(ax, title)
     if data is not None:
-        ax.scatter(*_columns(data), s=4, color=DATA, linewidths=0, label="data")
-    ax.scatter(*_columns(samples), s=4, color=OUTPUTS, alpha=0.5, linewidths=0, label="samples")
+        x, y = data.cpu().numpy().T
+        ax.scatter(x, y, s=4, color=DATA, linewidths=0, label="data")
+    x, y = points.cpu().numpy().T
+    ax.scatter(x, y, s=4, color=OUTPUTS, alpha=0.5, linewidths=0, label="samples")
     ax.set_aspect("equal")
     ax.legend(loc="upper right", markerscale=3)
-    if title is not None:
-        ax.set_title(title)
-    return ax
+    return finished(ax, title=title)
 
 
-def _grid(
-    images: Tensor, num_columns: int, value_range: tuple[float, float]
-) -> Float[Tensor, "height width 3"]:
+def _grid(images: Tensor, num_columns: int, value_range: tuple[float, float]) -> Float[Tensor, "height width 3"]:
     """Return images as one picture in shades from 0 to 1, row by row."""
-    if images.dim() == 3:
-        images = images.unsqueeze(1)
-    if images.dim() != 4 or images.shape[1] not in (1, 3) or not len(images) or num_columns < 1:
-        raise ValueError(
-            f"Expected images (draw, height, width) or (draw, 1 or 3, height, width), and num_columns above 0; got "
-            f"{tuple(images.shape)} and {num_columns}. Unflatten rows of pixels first."
-        )
-    low, high = value_range
-    if not (low < high and math.isfinite(high - low)):
-        raise ValueError(f"Expected value_range with black below white, both finite; got {value_range}.")
-    shade = ((images.detach().cpu().double() - low) / (high - low)).clamp(0, 1)
-    count, channels, height, width = shade.shape
-    num_columns = min(num_columns, count)
-    num_rows = -(-count // num_columns)
+    images = as_images(images, num_channels=(1, 3))
+    low, high = black_and_white(value_range)
+    shade = ((images.cpu().double() - low) / (high - low)).clamp(0, 1)
+    num_images, channels, height, width = shade.shape
+    num_columns = min(count("num_columns", num_columns), num_images)
+    num_rows = -(-num_images // num_columns)
     # One pixel of white between neighbours.
     canvas = shade.new_ones(num_rows * (height + 1) - 1, num_columns * (width + 1) - 1, channels)
     for index, image in enumerate(shade):
@@ -170,14 +154,7 @@ def _grid(
     return canvas.expand(-1, -1, 3) if channels == 1 else canvas
 
 
-def _show(picture: Float[Tensor, "height width 3"], ax: Axes, title: str | None) -> Axes:
+def _show(picture: Float[Tensor, "height width 3"], ax: Axes) -> Axes:
     ax.imshow(picture.numpy(), interpolation="nearest")
     ax.set_axis_off()
-    if title is not None:
-        ax.set_title(title)
     return ax
-
-
-def _columns(points: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    first, second = points.detach().cpu().numpy().T
-    return first, second

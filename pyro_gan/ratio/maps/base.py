@@ -1,68 +1,103 @@
-"""What a calibration map is: buffers found in data, one way to fit them, and one to load them."""
+"""What a calibration map is: numbers found in data, one way to fit them, and one way to load them."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pyro_gan.ratio._logistic import fit_logistic
+from pyro_gan.checks import rows
+from pyro_gan.ratio.logistic import fit_logistic
 
 __all__ = ["Calibrator", "Fitted", "platt_line"]
 
 
-class Fitted(nn.Module):
-    """A module whose buffers are numbers found in data: loading takes over their dtype and shape."""
+class Fitted(nn.Module, ABC):
+    """A module whose buffers are numbers found in data. Loading a state takes over its dtypes and shapes."""
 
     def __init__(self) -> None:
         super().__init__()
         self.register_load_state_dict_pre_hook(_make_room)
 
+    @abstractmethod
+    def forward(self, value: Tensor, /) -> Tensor:
+        """Return values of the same shape."""
+
 
 class Calibrator(Fitted, ABC):
-    """A monotone map from a critic's score to a log ratio."""
+    """A monotone map from a critic's score to a log ratio.
 
+    A subclass registers its numbers as buffers in `__init__`, with values that make it a map before it is fitted (the
+    identity, if it can be that), and writes `solve` and `forward`. Everything else follows from the buffers: fitting,
+    saving, copies and the report.
+    """
+
+    #: Whether the map has a gradient that rises with the score. A gradient kernel needs one.
+    is_smooth: bool = True
+    #: Whether the map rises or stays level for every possible fit. If not, scores that fall as the ratio rises can make
+    #: the map fall.
+    never_falls: bool = True
+
+    @final
     def fit(self, real: Float[Tensor, " row"], generated: Float[Tensor, " row"]) -> None:
         """Set the map's buffers from the scores of equally many real and generated rows.
 
-        Targets are smoothed as Platt did, (n + 1) / (n + 2) and 1 / (n + 2) for n rows a class: scores that separate
-        the classes still give finite numbers. Fitted in float64; stored in the scores' dtype and on their device.
+        The targets are Platt's smoothed labels, (n + 1) / (n + 2) and 1 / (n + 2) for n rows of a class, so that scores
+        that separate the classes still give finite numbers. The numbers are found in float64, and stored in the scores'
+        dtype and on their device.
 
         Args:
             real: Scores of real rows, `(row,)`.
             generated: Scores of generated rows, `(row,)`.
 
         Raises:
-            ValueError: if the scores are all equal, or not finite.
+            ValueError: if the scores are all equal, not finite, or no vectors of floats.
         """
-        score = torch.cat([real, generated]).to("cpu", torch.float64)
-        # A constant's standard deviation is rounding; NaN fails too.
+        parts = [
+            rows(f"scores of {name} rows", part, event_shape=())
+            for name, part in (("real", real), ("generated", generated))
+        ]
+        score = torch.cat(parts).to("cpu", torch.float64)
+        # The standard deviation of a constant is a rounding error.
         if not score.std() > 1e-12 * score.abs().max():
             raise _no_slope(score)
         target = torch.full_like(score, 1 / (len(generated) + 2))
         target[: len(real)] = (len(real) + 1) / (len(real) + 2)
-        for name, value in self._solve(score, target).items():
+        for name, value in self.solve(score, target).items():
             setattr(self, name, value.to(real))
 
     @abstractmethod
+    def solve(self, score: Float[Tensor, " row"], target: Float[Tensor, " row"]) -> dict[str, Tensor]:
+        """Return the buffers by name, in float64.
+
+        Args:
+            score: Scores of both classes on the CPU, `(row,)`, finite and not all equal.
+            target: Smoothed labels, the wanted probability of "real" for each row, `(row,)`, strictly between 0 and 1.
+        """
+
+    @abstractmethod
+    def forward(self, score: Tensor, /) -> Tensor:
+        """Return log ratios of the scores' shape and dtype; NaN stays NaN."""
+
     def parameters_by_name(self) -> dict[str, float]:
-        """Return the fitted numbers, for the report."""
-
-    @abstractmethod
-    def forward(self, score: Tensor) -> Tensor:
-        """Return log ratios of the scores' shape."""
-
-    @abstractmethod
-    def _solve(self, score: Float[Tensor, " row"], target: Float[Tensor, " row"]) -> dict[str, Tensor]:
-        """Return the buffers by name, in float64, for scores of both classes and the smoothed labels."""
+        """Return the fitted numbers for the report, by default every buffer as one number."""
+        return {name: float(value) for name, value in self.named_buffers()}
 
 
 def platt_line(score: Float[Tensor, " row"], target: Float[Tensor, " row"]) -> tuple[float, float]:
-    """Return the slope and intercept of logistic regression, or raise if there are none."""
+    """Return the slope and intercept of logistic regression.
+
+    Args:
+        score: `(row,)`, finite.
+        target: Probability of "real" for each row, `(row,)`.
+
+    Raises:
+        ValueError: if there is no finite slope.
+    """
     fit = fit_logistic(score, target)
     if not math.isfinite(fit.slope):
         raise _no_slope(score)

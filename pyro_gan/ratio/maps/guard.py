@@ -1,4 +1,4 @@
-"""A ceiling on log ratios, reached smoothly."""
+"""A ceiling for log ratios that is approached smoothly."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from pyro_gan.checks import real
 from pyro_gan.ratio.maps.base import Fitted
 
 __all__ = ["GUARD_WIDTH", "TailGuard"]
@@ -18,17 +19,17 @@ GUARD_WIDTH = 1.0
 
 @final
 class TailGuard(Fitted):
-    r"""A ceiling on log ratios that is reached smoothly, so that the gradient never dies.
+    r"""A ceiling for log ratios that is approached smoothly, so that the gradient never vanishes.
 
-    The identity up to one nat below the cap, and above that, with :math:`t` the nats by which it is exceeded,
+    It is the identity up to one nat below the cap. Above that knee, with :math:`t` the nats beyond the knee, it is
 
     .. math:: l \mapsto \mathrm{cap} - \frac{1}{1 + t},
 
-    which has a continuous derivative :math:`1 / (1 + t)^2`. A hard clamp would leave a gradient kernel nothing to
-    follow out of the tail.
+    with the continuous derivative :math:`1 / (1 + t)^2`. Behind a hard clamp the gradient is zero, and a gradient
+    kernel would not find its way out of the tail.
 
     Args:
-        cap: The ceiling in nats; None is no ceiling.
+        cap: The ceiling in nats, or None for no ceiling.
 
     Raises:
         ValueError: if the cap is not a finite number.
@@ -42,18 +43,17 @@ class TailGuard(Fitted):
 
     def __init__(self, cap: float | None) -> None:
         super().__init__()
-        if cap is not None and not math.isfinite(cap):
-            raise ValueError(f"Expected a finite cap in nats, or None to switch the guard off; got {cap}.")
-        self.register_buffer("cap", torch.tensor(math.inf if cap is None else cap))
+        ceiling = math.inf if cap is None else real("cap", cap, cure="None switches the guard off.")
+        self.register_buffer("cap", torch.tensor(ceiling))
 
     @property
     def knee(self) -> Tensor:
-        """Where the guard begins to bend."""
+        """The log ratio from which on the guard bends."""
         return self.cap - GUARD_WIDTH
 
     def forward(self, log_ratio: Tensor) -> Tensor:
-        """Return guarded log ratios of the same shape; NaN passes."""
+        """Return guarded log ratios of the same shape; NaN stays NaN."""
         above = log_ratio > self.knee
-        # The inner `where` keeps the branch not taken finite, or its gradient would be NaN.
+        # The inner `where` keeps the unused branch finite: otherwise its gradient would be NaN.
         excess = torch.where(above, log_ratio - self.knee, 0.0) / GUARD_WIDTH
         return torch.where(above, self.cap - GUARD_WIDTH / (1 + excess), log_ratio)

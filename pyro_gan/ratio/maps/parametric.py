@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from pyro_gan.ratio._logistic import fit_monotone
+from pyro_gan.ratio.logistic import fit_monotone
 from pyro_gan.ratio.maps.base import Calibrator, platt_line
 
 __all__ = ["Beta", "Platt", "Temperature"]
@@ -31,6 +31,7 @@ class Platt(Calibrator):
         torch.Size([200])
     """
 
+    never_falls = False
     slope: Tensor
     intercept: Tensor
 
@@ -39,15 +40,12 @@ class Platt(Calibrator):
         self.register_buffer("slope", torch.tensor(1.0))
         self.register_buffer("intercept", torch.tensor(0.0))
 
-    def parameters_by_name(self) -> dict[str, float]:
-        """Return slope and intercept."""
-        return {"slope": float(self.slope), "intercept": float(self.intercept)}
-
     def forward(self, score: Tensor) -> Tensor:
         """Return `slope * score + intercept`."""
         return self.slope * score + self.intercept
 
-    def _solve(self, score: Float[Tensor, " row"], target: Float[Tensor, " row"]) -> dict[str, Tensor]:
+    def solve(self, score: Float[Tensor, " row"], target: Float[Tensor, " row"]) -> dict[str, Tensor]:
+        """Return the slope and intercept of logistic regression."""
         slope, intercept = platt_line(score, target)
         return {"slope": score.new_tensor(slope), "intercept": score.new_tensor(intercept)}
 
@@ -56,9 +54,9 @@ class Platt(Calibrator):
 class Temperature(Calibrator):
     r"""Temperature scaling, a line through the origin: :math:`\log r = s / T`, with :math:`T > 0`.
 
-    Without an intercept it believes the critic's zero: it is for logits, which are even odds at 0. A Wasserstein
-    critic's zero is arbitrary, and a slope fitted about the wrong zero is the wrong slope. A critic that scores real
-    rows no higher than generated ones gets :math:`T = \infty`, a ratio of 1 everywhere.
+    It has no intercept and takes the critic's zero as given. So it is for logits, where 0 means even odds. The zero of
+    a Wasserstein critic is arbitrary, and a slope fitted about the wrong zero is a wrong slope. A critic that scores
+    real rows no higher than generated ones gets :math:`T = \infty`, a ratio of 1 everywhere.
 
     References:
         On Calibration of Modern Neural Networks, C. Guo et al., 2017, https://arxiv.org/abs/1706.04599
@@ -85,8 +83,9 @@ class Temperature(Calibrator):
         """Return `score / temperature`."""
         return self.inverse_temperature * score
 
-    def _solve(self, score: Float[Tensor, " row"], target: Float[Tensor, " row"]) -> dict[str, Tensor]:
-        # In units of the largest score the solver need not know about scale.
+    def solve(self, score: Float[Tensor, " row"], target: Float[Tensor, " row"]) -> dict[str, Tensor]:
+        """Return the inverse temperature."""
+        # Measured in units of the largest score, the problem has the same scale for every critic.
         unit = score.abs().max()
         coefficient = fit_monotone((score / unit).unsqueeze(1), target).coefficients[0]
         return {"inverse_temperature": coefficient / unit}
@@ -96,14 +95,14 @@ class Temperature(Calibrator):
 class Beta(Calibrator):
     r"""The beta map: one slope where the critic says "real", another where it says "generated".
 
-    With :math:`l = w s + m` a score as a logit,
+    With :math:`l = w s + m`, the score as a logit, it is
 
     .. math:: \log r = a \log\sigma(l) - c \log(1 - \sigma(l)) + b, \qquad a, c \ge 0,
 
-    which rises as :math:`c\,l` far above zero and as :math:`a\,l` far below. The paper's :math:`l` is the critic's own
-    logit, :math:`w = 1, m = 0`. The score of a Wasserstein or hinge critic is none, and the bend would sit at an
-    arbitrary place; for those :math:`l` is Platt's line. Both are fitted, and the likelier of the two is kept. (With
-    equal slopes they agree: either way Platt's line is in reach.)
+    which rises as :math:`c\,l` far above zero and as :math:`a\,l` far below. In the paper :math:`l` is the critic's own
+    logit, :math:`w = 1, m = 0`. The score of a Wasserstein or hinge critic is not a logit, and the bend would be at an
+    arbitrary place; for such a critic :math:`l` is Platt's line. Both are fitted, and the likelier of the two is kept.
+    (Where the two slopes are equal both are Platt's line.)
 
     References:
         Beta calibration: a well-founded and easily implemented improvement on logistic calibration for binary
@@ -128,25 +127,20 @@ class Beta(Calibrator):
         for name, value in (("a", 1.0), ("b", 0.0), ("c", 1.0), ("scale", 1.0), ("shift", 0.0)):
             self.register_buffer(name, torch.tensor(value))
 
-    def parameters_by_name(self) -> dict[str, float]:
-        """Return a, b, c, and the line that made a logit of the score."""
-        return {name: float(value) for name, value in self.named_buffers()}
-
     def forward(self, score: Tensor) -> Tensor:
         """Return `a log D - c log(1 - D) + b`, from the logit of D."""
         logit = self.scale * score + self.shift
         return self.a * logsigmoid(logit) - self.c * logsigmoid(-logit) + self.b
 
-    def _solve(self, score: Float[Tensor, " row"], target: Float[Tensor, " row"]) -> dict[str, Tensor]:
+    def solve(self, score: Float[Tensor, " row"], target: Float[Tensor, " row"]) -> dict[str, Tensor]:
+        """Return the three numbers, and the line that makes a logit of the score."""
         platt = platt_line(score, target)
-        # A flipped critic's line falls, and with it what must rise: there only the score itself is tried.
+        # The line of a flipped critic falls, but the logit must rise: then the score itself is the only candidate.
         lines = [(1.0, 0.0), platt] if platt[0] > 0 else [(1.0, 0.0)]
         fits = []
         for scale, shift in lines:
             logit = scale * score + shift
-            fit = fit_monotone(
-                torch.stack([logsigmoid(logit), -logsigmoid(-logit)], 1), target, intercept=True
-            )
+            fit = fit_monotone(torch.stack([logsigmoid(logit), -logsigmoid(-logit)], 1), target, intercept=True)
             fits.append((fit.loss, scale, shift, fit.coefficients))
         _, scale, shift, (a, c, b) = min(fits, key=lambda fit: fit[0])
         return {"a": a, "b": b, "c": c, "scale": score.new_tensor(scale), "shift": score.new_tensor(shift)}

@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyro_gan.ratio._logistic import fit_monotone
+from pyro_gan.ratio.logistic import fit_monotone
 from pyro_gan.ratio.maps.base import Calibrator, platt_line
 
 __all__ = ["MonotoneSpline"]
 
-#: Knots at most, spread over the quantiles of the scores from the first of these levels to the last.
+#: Largest number of knots. They lie at quantiles of the scores, from the first of these levels to the last.
 NUM_KNOTS = 8
 LEVELS = 0.01, 0.99
 
@@ -26,15 +26,16 @@ class MonotoneSpline(Calibrator):
 
     .. math:: \log r = b + \int_{k_1}^{s} g(t)\,dt,
 
-    :math:`g` linear between knots and constant beyond the first and the last. So the map rises everywhere, has a
-    continuous derivative, and goes on as a line where there are no data. Up to eight knots lie at evenly spaced
-    quantiles of the scores, 1 % to 99 %. From one knot to the next the slope changes by what the prior says,
+    where :math:`g` is linear between knots and constant beyond the first and the last. So the map rises everywhere, has
+    a continuous derivative, and is a line where there are no data. Up to eight knots lie at evenly spaced quantiles of
+    the scores, 1 % to 99 %. A prior limits how much the slope changes from one knot to the next,
 
     .. math:: g_{i+1} - g_i \sim N\bigl(0,\; p^2 + (k_{i+1} - k_i)^{-2}\bigr),
 
-    with :math:`p` the slope of Platt's line: by as much as that slope, or by a nat over the distance of the knots,
-    whichever is more. Few rows draw the map towards a line, with many the prior does not matter. The nat lets the map
-    be steep where knots lie close, as those of a critic do that gives the ratio itself and spans decades.
+    with :math:`p` the slope of Platt's line. The change is of the order of that slope, or of one nat over the distance
+    of the knots, whichever is larger. With few rows the map is close to a line, with many the prior does not matter.
+    The nat allows a steep map where knots are close, as for a critic whose output is the ratio itself and spans
+    decades.
 
     References:
         Monotone Regression Splines in Action, J. O. Ramsay, 1988, https://doi.org/10.1214/ss/1177012761
@@ -59,7 +60,7 @@ class MonotoneSpline(Calibrator):
         self.register_buffer("values", torch.zeros(1))
 
     def parameters_by_name(self) -> dict[str, float]:
-        """Return the number of knots, and the slopes of the tails and in between."""
+        """Return the number of knots, the slopes of both tails, and the least and the greatest slope."""
         return {
             "knots": len(self.knots),
             "lower slope": float(self.slopes[0]),
@@ -73,21 +74,20 @@ class MonotoneSpline(Calibrator):
         knots, slopes, values = (buffer.to(score.dtype) for buffer in (self.knots, self.slopes, self.values))
         curvature = torch.cat([knots.new_zeros(1), slopes.diff() / knots.diff(), knots.new_zeros(1)])
         piece = torch.searchsorted(knots, score.detach().contiguous(), right=True)
-        # Each piece is written from the knot on its left; the lower tail has none, and takes the first.
+        # Each piece starts at the knot on its left. The lower tail has no such knot, and takes the first.
         anchor = (piece - 1).clamp(min=0)
         beyond = score - knots[anchor]
         return values[anchor] + beyond * (slopes[anchor] + curvature[piece] * beyond / 2)
 
-    def _solve(self, score: Float[Tensor, " row"], target: Float[Tensor, " row"]) -> dict[str, Tensor]:
+    def solve(self, score: Float[Tensor, " row"], target: Float[Tensor, " row"]) -> dict[str, Tensor]:
+        """Return the knots, and the slopes and values there."""
         order = score.sort().values
         levels = torch.linspace(*LEVELS, NUM_KNOTS, dtype=score.dtype)
-        # Knots are scores, not means of two: those are distinct in the scores' own precision as well.
+        # A knot is one of the scores, not a mean of two: so knots are distinct in the scores' own precision too.
         knots = order[(levels * (len(order) - 1)).round().long()].unique()
         gaps = knots.diff()
-        # Slopes in nats per distance of the neighbours: distances may span decades, which the solver need not know.
-        unit = 1 / (
-            torch.cat([gaps[:1], (gaps[1:] + gaps[:-1]) / 2, gaps[-1:]]) if len(gaps) else score.std()
-        )
+        # Slopes in nats per distance between neighbours, because distances may span decades.
+        unit = 1 / (torch.cat([gaps[:1], (gaps[1:] + gaps[:-1]) / 2, gaps[-1:]]) if len(gaps) else score.std())
         design = unit * _integrals(score, knots)
         spread = torch.hypot(score.new_tensor(platt_line(score, target)[0]), 1 / gaps)
         changes = (torch.diag(unit.expand(len(knots))).diff(dim=0)) / spread.unsqueeze(1)

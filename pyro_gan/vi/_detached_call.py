@@ -1,4 +1,4 @@
-"""A network called so that no gradient reaches its parameters, while gradients pass through it to its input."""
+"""A call of a network in which gradients reach its inputs and never its parameters."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["call_frozen"]
+__all__ = ["call_detached"]
 
 
-def call_frozen(network: Callable[..., Any], *inputs: Any) -> Any:
+def call_detached(network: Callable[..., Any], *inputs: Any) -> Any:
     """Call a module with its parameters detached; any other callable is called as it is.
 
-    Unlike a frozen twin this is the module itself, in whatever mode and on whatever device it is now, and nothing of
-    it is switched: a judge that another player's loss reads is neither moved nor left with stale gradients.
+    The module itself is called, in its present mode and on its present device, and nothing in it changes. So one
+    player's loss can read another player's network without moving it and without leaving gradients on it.
 
     Args:
         network: A module, or any callable.
@@ -26,11 +26,10 @@ def call_frozen(network: Callable[..., Any], *inputs: Any) -> Any:
     """
     if not isinstance(network, nn.Module):
         return network(*inputs)
-    # Every module once, by one of its paths: torch would leave a module met by two paths with detached parameters.
+    # Each module once, by one of its paths: torch would leave a module met by two paths with detached parameters.
     detached = {
         f"{path}.{name}" if path else name: parameter.detach()
         for path, module in network.named_modules()
-        for name, parameter in module._parameters.items()
-        if parameter is not None
+        for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False)
     }
     return torch.func.functional_call(network, detached, inputs, tie_weights=False)

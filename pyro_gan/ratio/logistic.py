@@ -3,47 +3,56 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from pyro_gan.checks import real, rows, shaped
+
 __all__ = ["LogisticFit", "MonotoneFit", "fit_logistic", "fit_monotone"]
 
+#: Largest numbers of Newton steps, and of halvings of a step.
 MAX_STEPS, MAX_HALVINGS = 100, 50
 
 
+@final
 class LogisticFit(NamedTuple):
-    """The line that logistic regression puts through a score."""
+    """The line that logistic regression fits to a score.
 
-    #: Coefficient of the score; NaN if none was found.
+    Attributes:
+        slope: Coefficient of the score; NaN if none was found.
+        intercept: Log odds at score 0, without the offset.
+        covariance: Inverse Fisher information of (slope, intercept), `(2, 2)`.
+    """
+
     slope: float
-    #: Log odds at score 0, beyond the offset.
     intercept: float
-    #: Inverse Fisher information of (slope, intercept), `(2, 2)`.
     covariance: Float[Tensor, "2 2"]
 
 
-def fit_logistic(
-    score: Float[Tensor, " row"], target: Float[Tensor, " row"], *, offset: float = 0.0
-) -> LogisticFit:
+def fit_logistic(score: Float[Tensor, " row"], target: Float[Tensor, " row"], *, offset: float = 0.0) -> LogisticFit:
     r"""Fit P(label = 1) = sigma(slope * score + intercept + offset) by maximum likelihood.
 
     Args:
         score: `(row,)`, finite.
         target: The label or its probability, `(row,)`, in [0, 1].
-        offset: Known log odds, not fitted.
+        offset: Known log odds, which are not fitted.
 
     Returns:
-        The fit; all NaN if the scores are all equal or Newton's method does not settle, as it cannot when a
-        threshold separates hard labels.
+        The fit. All of it is NaN if the scores are all equal, or if Newton's method does not converge, as when a
+        threshold separates labels that are exactly 0 and 1.
+
+    Raises:
+        ValueError: if shapes do not fit, or a value is NaN, infinite or no float.
     """
-    score, target = score.double(), target.double()
+    score, target = _columns("score", score, target)
+    offset = real("offset", offset)
     centre, scale = score.mean(), score.std()
     missing = LogisticFit(math.nan, math.nan, torch.full((2, 2), math.nan, dtype=torch.float64))
-    # A constant's standard deviation is rounding.
+    # The standard deviation of a constant is a rounding error.
     if not scale > 1e-12 * score.abs().max():
         return missing
     design = torch.stack([(score - centre) / scale, torch.ones_like(score)], dim=1)
@@ -57,13 +66,13 @@ def fit_logistic(
     for _ in range(MAX_STEPS):
         logit = design @ coefficients + offset
         gradient = design.T @ (target - torch.sigmoid(logit))
-        # sigma(f) sigma(-f), not p (1 - p), keeps its digits where p rounds to 1.
+        # Where p rounds to 1, sigma(f) sigma(-f) keeps its digits and p (1 - p) does not.
         information = design.T @ (design * (torch.sigmoid(logit) * torch.sigmoid(-logit)).unsqueeze(1))
         step, failed = torch.linalg.solve_ex(information, gradient)
         if failed or not torch.isfinite(step).all():
             return missing
-        # Half of it is the log likelihood still to gain, in nats over all rows. One more step squares the error, and
-        # is too short for the loss, with its rounding, to judge.
+        # Half of this product is the log likelihood still to gain, in nats over all rows. One more step squares the
+        # error; the rounding of the loss hides such a short step.
         if gradient @ step < 1e-8:
             coefficients = coefficients + step
             break
@@ -80,12 +89,16 @@ def fit_logistic(
     return LogisticFit(slope, intercept, back @ torch.linalg.inv(information) @ back.T)
 
 
+@final
 class MonotoneFit(NamedTuple):
-    """Coefficients of columns that may only help."""
+    """Logistic regression with coefficients that are not negative.
 
-    #: `(column,)`, none negative; then the intercept, of any sign, if there is one.
+    Attributes:
+        coefficients: One for each column, not negative; then the intercept, of any sign, if there is one.
+        loss: Negative log likelihood of all rows plus the penalty, in nats.
+    """
+
     coefficients: Float[Tensor, " coefficient"]
-    #: Negative log likelihood of all rows plus the penalty, in nats.
     loss: float
 
 
@@ -98,28 +111,32 @@ def fit_monotone(
 ) -> MonotoneFit:
     r"""Fit P(label = 1) = sigma(columns @ w + b) by maximum likelihood under w >= 0, with :math:`w' P w / 2` added.
 
-    Projected Newton: coefficients that sit at zero and are pushed below it rest for a step; the others take Newton's,
-    and whatever would turn negative becomes zero.
+    The method is projected Newton. A coefficient at zero whose gradient points below zero stays there for a step. The
+    others take Newton's step, and those that would become negative become zero.
 
     Args:
         columns: `(row, column)`, finite.
         target: Probability of the label, `(row,)`, strictly between 0 and 1, so that the optimum is finite.
         intercept: Whether there is a b.
-        penalty: P, positive semi-definite.
+        penalty: P, `(column, column)`, positive semi-definite.
 
     Returns:
-        The fit. The loss is convex: there is one optimum, though columns that depend on one another may share it.
+        The fit. The loss is convex, so its minimum is unique; with linearly dependent columns the coefficients are not.
+
+    Raises:
+        ValueError: if shapes do not fit, or a value is NaN, infinite or no float.
 
     References:
         Projected Newton methods for optimization problems with simple constraints, D. P. Bertsekas, 1982,
         https://doi.org/10.1137/0320018
     """
-    columns, target = columns.double(), target.double()
+    columns, target = _columns("columns", columns, target, dim=2)
     design = torch.cat([columns, torch.ones_like(columns[:, :1])], 1) if intercept else columns
     bounded = torch.arange(design.shape[1]) < columns.shape[1]
     curvature = torch.zeros(design.shape[1], design.shape[1], dtype=design.dtype)
     if penalty is not None:
-        curvature[: len(penalty), : len(penalty)] = penalty
+        num = columns.shape[1]
+        curvature[:num, :num] = shaped("penalty", penalty, (num, num))
 
     def loss(coefficients: Tensor) -> float:
         logit = design @ coefficients
@@ -134,10 +151,8 @@ def fit_monotone(
         information = information + curvature
         free = ~(bounded & (coefficients <= 0) & (gradient <= 0))
         step = torch.zeros_like(coefficients)
-        # A pseudo-inverse, for columns that depend on one another (a logit's two halves, where all have one sign).
-        step[free] = (
-            torch.linalg.pinv(information[free][:, free], hermitian=True, rtol=1e-12) @ gradient[free]
-        )
+        # A pseudo-inverse, because columns may be linearly dependent (the two halves of a logit, if all have one sign).
+        step[free] = torch.linalg.pinv(information[free][:, free], hermitian=True, rtol=1e-12) @ gradient[free]
         if gradient @ step < 1e-8:  # as above
             coefficients = torch.where(bounded, (coefficients + step).clamp(min=0), coefficients + step)
             break
@@ -148,6 +163,13 @@ def fit_monotone(
                 break
             step = step / 2
         else:
-            break  # nothing left that rounding would show
+            break  # rounding hides what is left to gain
         coefficients, current = moved, proposed
     return MonotoneFit(coefficients, current)
+
+
+def _columns(name: str, value: Tensor, target: Tensor, *, dim: int = 1) -> tuple[Tensor, Tensor]:
+    """Return a value of so many dimensions and a target for each of its rows, in float64."""
+    target = rows("target", target, event_shape=())
+    shaped(name, rows(name, value), (len(target), "column")[:dim])
+    return value.double(), target.double()

@@ -1,9 +1,9 @@
-"""The likelihood of data round a generated mean: Laplace or Normal, in data or in a network's features of it."""
+"""The likelihood of data around a generated mean: Laplace or Normal, of the data or of a network's features of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, final
+from typing import Literal, final, get_args
 
 import torch
 from jaxtyping import Float
@@ -11,38 +11,41 @@ from pyro import distributions as dist
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from pyro_gan.vi._frozen_call import call_frozen
+from pyro_gan._typing import left_shape
+from pyro_gan.checks import choice, count, function, real, shaped, tensor
+from pyro_gan.vi._detached_call import call_detached
 
-__all__ = ["Observer"]
+__all__ = ["ExplicitLikelihood"]
 
 Family = Literal["laplace", "normal"]
 Reduction = Literal["sum", "mean"]
 
 
 @final
-class Observer:
-    r"""A reconstruction loss as the log density that it is.
+class ExplicitLikelihood:
+    r"""A reconstruction loss, written as a log density.
 
-    With weight :math:`\lambda` and :math:`d` numbers a datum,
+    With weight :math:`\lambda` and :math:`d` numbers in a data point,
 
     .. math:: \log p(x|z) = -\lambda \|x - G(z)\|_1 + d \log\tfrac{\lambda}{2}
         \quad\text{or}\quad -\tfrac{\lambda}{2} \|x - G(z)\|_2^2 + \tfrac{d}{2} \log\tfrac{\lambda}{2\pi} :
 
-    a Laplace of scale :math:`1/\lambda`, a Normal of variance :math:`1/\lambda`. That holds for the *sum* over the
-    numbers of a datum. Published weights are mostly for their mean, and :math:`\lambda_{sum} = \lambda_{mean} / d`: a
-    weight of 20 on the mean of 784 pixels is a Laplace of scale 39. Hence `reduction` has no default.
+    a Laplace distribution of scale :math:`1/\lambda`, or a Normal distribution of variance :math:`1/\lambda`. This
+    holds for the *sum* over the numbers of a data point. Most published weights are for their mean, and
+    :math:`\lambda_{sum} = \lambda_{mean} / d`: a weight of 20 on the mean of 784 pixels is a Laplace distribution of
+    scale 39. Therefore `reduction` has no default.
 
-    In feature space :math:`x` and :math:`G(z)` are replaced by a network's features of them. That is no density of
-    :math:`x`, so nothing built on it is a bound.
+    In feature space a network's features of :math:`x` and of :math:`G(z)` replace :math:`x` and :math:`G(z)`. The
+    result is not a density of :math:`x`, so nothing built on it is a bound.
 
     Args:
         family: "laplace" or "normal".
         weight: :math:`\lambda`.
-        reduction: Whether the weight is that of the "sum" or of the "mean" over the numbers of a datum (or of its
+        reduction: Whether the weight multiplies the "sum" or the "mean" over the numbers of a data point (or of its
             features).
         features: `(row, *event) -> (row, *features)`, such as a discriminator's inner layers; None for the data. No
             gradient reaches its parameters.
-        event_dim: Number of dimensions of one datum.
+        event_dim: Number of dimensions of one data point.
 
     Raises:
         ValueError: for another family or reduction, or a weight that is not positive.
@@ -52,8 +55,8 @@ class Observer:
         https://arxiv.org/abs/1512.09300
 
     Example:
-        >>> observer = Observer("laplace", 3.0, reduction="sum")
-        >>> observer.log_prob(torch.zeros(5, 2), torch.ones(5, 2)).shape
+        >>> likelihood = ExplicitLikelihood("laplace", 3.0, reduction="sum")
+        >>> likelihood.log_prob(torch.zeros(5, 2), torch.ones(5, 2)).shape
         torch.Size([5])
     """
 
@@ -66,14 +69,11 @@ class Observer:
         features: Callable[[Tensor], Tensor] | None = None,
         event_dim: int = 1,
     ) -> None:
-        if family not in ("laplace", "normal"):
-            raise ValueError(f"Expected the family 'laplace' or 'normal'; got {family!r}.")
-        if reduction not in ("sum", "mean"):
-            raise ValueError(f"Expected the reduction 'sum' or 'mean'; got {reduction!r}.")
-        if not 0 < weight < float("inf"):
-            raise ValueError(f"Expected a positive, finite weight; got {weight}.")
-        self.family, self.weight, self.reduction = family, weight, reduction
-        self.features, self.event_dim = features, event_dim
+        self.family = choice("family", family, get_args(Family))
+        self.weight = real("weight", weight, above=0)
+        self.reduction = choice("reduction", reduction, get_args(Reduction))
+        self.features = None if features is None else function("features", features)
+        self.event_dim = count("event_dim", event_dim, minimum=0)
 
     @property
     def is_density(self) -> bool:
@@ -81,7 +81,7 @@ class Observer:
         return self.features is None
 
     def distribution(self, generated: Float[Tensor, "*batch_and_event"]) -> TorchDistribution:
-        """Return the law of `observed(x)` round generated data, its batch shape their left dimensions.
+        """Return the distribution of `observed(x)` around generated data; its batch shape is their left dimensions.
 
         Args:
             generated: Generated data, `(*batch, *event)`.
@@ -96,16 +96,20 @@ class Observer:
         return dist.Normal(mean, weight**-0.5).to_event(event_dim)
 
     def observed(self, x: Float[Tensor, "*batch_and_event"]) -> Float[Tensor, "*shape"]:
-        """Return what is observed of data: they themselves, or their features, `(*batch, feature)`."""
+        """Return what the likelihood compares: the data, or their features, `(*batch, feature)`.
+
+        Args:
+            x: Data, `(*batch, *event)`.
+        """
         if self.features is None:
-            return x
+            return tensor("data", x)
         with torch.no_grad():
             return self._seen(x)
 
     def log_prob(
         self, generated: Float[Tensor, "*batch_and_event"], x: Float[Tensor, "*batch_and_event"]
     ) -> Float[Tensor, "*batch"]:
-        """Return the log density of data round generated data, in nats, all constants in it.
+        """Return the log density of data around generated data, in nats, with all constants.
 
         Args:
             generated: Generated data, `(*batch, *event)`.
@@ -115,16 +119,18 @@ class Observer:
         return self.distribution(generated).log_prob(self.observed(x))
 
     def check_events(self, generated: Tensor, x: Tensor) -> None:
-        """Raise unless a generated datum and a datum have one shape: broadcast, they would pass for compared."""
-        theirs, ours = (tuple(t.shape[max(t.dim() - self.event_dim, 0) :]) for t in (generated, x))
-        if theirs != ours:
+        """Raise unless generated data points and data points have one shape, since other shapes might broadcast."""
+        pair = tensor("generated data", generated), tensor("data", x)
+        theirs, ours = (tuple(t.shape[max(t.dim() - self.event_dim, 0) :]) for t in pair)
+        if theirs != ours or len(ours) != self.event_dim:
             raise ValueError(
                 f"Expected generated data with the data's event shape {ours}; got {theirs}. Set event_dim to the "
-                "number of dimensions of one datum."
+                "number of dimensions of one data point."
             )
 
     def _seen(self, x: Tensor) -> Tensor:
         if self.features is None:
-            return x
-        left = x.shape[: x.dim() - self.event_dim]
-        return call_frozen(self.features, x.reshape(-1, *x.shape[len(left) :])).reshape(*left, -1)
+            return tensor("data", x)
+        left = left_shape(shaped("data", x, ("*batch", *["size"] * self.event_dim)), self.event_dim)
+        rows = call_detached(self.features, x.reshape(left.numel(), *x.shape[len(left) :]))
+        return rows.reshape(*left, rows.shape[1:].numel())

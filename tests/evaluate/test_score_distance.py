@@ -1,4 +1,4 @@
-"""Score distributions: SciPy's figures, known distances, and a gap that exact samples close."""
+"""Distances between scores: SciPy's values, known distances, and a gap that exact samples close."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def test_figures_by_hand() -> None:
     assert score_distance(x + 100, x).ks == 1.0
 
 
-def test_p_values_are_uniform_under_one_law() -> None:
+def test_p_values_are_uniform_under_one_distribution() -> None:
     p_values = [score_distance(torch.randn(300), torch.randn(400)).p_value for _ in range(400)]
-    # The statistic is discrete: its p-values are a little too large.
+    # The statistic is discrete, so its p-values are slightly too large.
     assert stats.kstest(p_values, "uniform", alternative="greater").pvalue > FALSE_ALARM
     assert sum(p <= 0.5 for p in p_values) > 120
 
@@ -37,7 +37,7 @@ def test_exact_outputs_recover_the_scores_of_real_data() -> None:
     before = score_distance(toy.log_ratio(toy.prior.sample((4000,))), real)
     after = score_distance(toy.log_ratio(toy.posterior.sample((4000,))), real)
     assert after.p_value > FALSE_ALARM > before.p_value
-    # What is left of W1 is noise, as the docstring puts it.
+    # The rest of W1 is noise, about 1.8 s / sqrt(n).
     assert after.wasserstein < 3 * 1.8 * float(real.std()) / math.sqrt(4000)
     assert before.wasserstein > 5 * after.wasserstein
 
@@ -47,7 +47,11 @@ def test_exact_outputs_recover_the_scores_of_real_data() -> None:
     [
         (torch.randn(5, 1), torch.randn(5), r"outputs of shape.*\(5, 1\).*flatten"),
         (torch.randn(5), torch.randn(1), r"real of shape.*\(1,\)"),
-        (torch.randn(5), torch.tensor([0.0, math.nan, math.inf]), "real; 2 of 3"),
+        (
+            torch.randn(5),
+            torch.tensor([0.0, math.nan, math.inf]),
+            "finite scores of real; got NaN or infinity in 2 of 3 rows",
+        ),
     ],
 )
 def test_bad_input_gets_a_clear_error(outputs: Tensor, real: Tensor, words: str) -> None:

@@ -1,0 +1,136 @@
+"""A finished run: what was recorded, what it says of convergence, and what it warns of."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple, final
+
+import torch
+from pyro.infer.mcmc.util import diagnostics, print_summary
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from pyro_gan.mcmc.moments import Moments, moments_table, nested_r_hat
+
+__all__ = ["RecordedRun"]
+
+#: Split R-hat needs two draws in each half.
+MIN_DRAWS_FOR_RHAT = 4
+
+#: Warn if more than this share of chains stood still while draws were kept. A few do so by chance, and in a run of
+#: fewer steps than this many do.
+MAX_FROZEN, MIN_STEPS_TO_MOVE = 0.01, 20
+
+#: Warn if more than this share of the steps diverged.
+MAX_DIVERGING = 0.01
+
+
+@final
+class RecordedRun(NamedTuple):
+    """A run as it was recorded, of the chains that have a position.
+
+    Attributes:
+        samples: Constrained draws by site, `(chain, draw, *event)`.
+        stats: Statistics of the draws, `(chain, draw)`. `log_ratio` is the log weight, `lp` minus the log density of
+            the prior, where that is known.
+        moments: Of every step, kept or not, by site.
+        stat_moments: Likewise, of `lp` and `accept_prob`.
+        num_diverging: Diverging steps of each chain, kept or not, `(chain,)`.
+        num_draws: Draws made of each chain, whether they were all kept or only the last.
+        superchain: The superchain of each chain, integers `(chain,)`.
+        num_invalid: Proposals after warmup that were rejected because a score or gradient was not finite.
+    """
+
+    samples: dict[str, Tensor]
+    stats: dict[str, Tensor]
+    moments: dict[str, Moments]
+    stat_moments: dict[str, Moments]
+    num_diverging: Tensor
+    num_draws: int
+    superchain: Tensor
+    num_invalid: int
+
+    @property
+    def num_chains(self) -> int:
+        """Number of chains."""
+        return len(self.num_diverging)
+
+    @property
+    def never_moved(self) -> float:
+        """Share of the chains that have accepted nothing since their start, warmup included."""
+        return 1.0 - float(self.stats["moved"][:, -1].double().mean())
+
+    @property
+    def frozen(self) -> float:
+        """Share of the chains that have been at one point for all steps after warmup; NaN after a single step."""
+        lp = self.stat_moments["lp"]
+        if lp.num_steps == 1:
+            return math.nan
+        still = [(m.variance == 0).reshape(self.num_chains, -1).all(1) for m in (*self.moments.values(), lp)]
+        return float(torch.stack(still).all(0).double().mean())
+
+    def diagnostics(self) -> dict[str, Any]:
+        """Return what `VectorizedMCMC.diagnostics` returns."""
+        if self._has_r_hat:
+            result: dict[str, Any] = diagnostics(self.samples)
+        else:
+            nan = {name: torch.full(value.shape[2:], torch.nan) for name, value in self.samples.items()}
+            result = {name: {"n_eff": value, "r_hat": value} for name, value in nan.items()}
+        for name in self.samples:
+            result[name]["nested_r_hat"] = nested_r_hat(self.moments[name], self.superchain)
+        width = max(3, len(str(self.num_chains - 1)))
+        diverging, accept_prob = self.stats["diverging"].cpu(), self.stat_moments["accept_prob"].mean.cpu()
+        chains = [f"chain {chain:0{width}d}" for chain in range(self.num_chains)]
+        result["divergences"] = {
+            name: row.nonzero().flatten().tolist() for name, row in zip(chains, diverging, strict=True)
+        }
+        result["acceptance rate"] = dict(zip(chains, accept_prob.tolist(), strict=True))
+        return result
+
+    def print_summary(self, prob: float) -> None:
+        """Print what `VectorizedMCMC.summary` prints."""
+        if self._has_r_hat:
+            print_summary(self.samples, prob=prob)
+        else:
+            tqdm.write(moments_table(self.moments, self.superchain))
+        still = "unknown after one step" if math.isnan(self.frozen) else f"{self.frozen:.2%}"
+        tqdm.write(
+            f"Number of divergences: {int(self.num_diverging.sum())}\n"
+            f"Invalid proposals (NaN or infinite score, rejected): {self.num_invalid}\n"
+            f"Chains that never moved: {self.never_moved:.2%}\n"
+            f"Chains that stood still while draws were kept: {still}"
+        )
+
+    def complaints(self, num_started: int) -> list[str]:
+        """Return what is wrong with the run of so many chains, each with its cure."""
+        num_steps = self.stat_moments["lp"].num_steps
+        dropped = 1 - self.num_chains / num_started
+        diverging = int(self.num_diverging.sum()) / (self.num_chains * num_steps)
+        found = (
+            (
+                dropped > 0,
+                f"{dropped:.2%} of the chains had accepted nothing when warmup ended and were dropped: they started at "
+                "real data and have no latent to give. The output lacks what those data points stand for. Run a longer "
+                "warmup, or look at LatentPosterior.diagnose().",
+            ),
+            (
+                self.never_moved > 0,
+                f"{self.never_moved:.2%} of the chains accepted nothing since their start: their draws are copies of "
+                "their starting points. Run longer, adapt the step size, or look at LatentPosterior.diagnose().",
+            ),
+            (
+                diverging > MAX_DIVERGING,
+                f"{diverging:.2%} of the steps after warmup diverged: the step size is too long for this target, or "
+                "the scores are not finite there. Shorten or adapt it, or look for NaN in log_ratio(generator(z)).",
+            ),
+            (
+                self.frozen > MAX_FROZEN and num_steps >= MIN_STEPS_TO_MOVE,
+                f"{self.frozen:.2%} of the chains stood still while draws were kept: all draws of such a chain are one "
+                "point. Run longer, thin more, adapt the step size, or look at LatentPosterior.diagnose().",
+            ),
+        )
+        return [text for is_wrong, text in found if is_wrong]
+
+    @property
+    def _has_r_hat(self) -> bool:
+        return next(iter(self.stats.values())).shape[1] >= MIN_DRAWS_FOR_RHAT
