@@ -147,7 +147,7 @@ def test_the_ceiling_on_real_data(objective: Divergence) -> None:
         (GAN(), Bernoulli(), lambda v: v, 2.0, 0.0),
         (SquaredHellinger(), Exponential(), lambda v: 2 * v, 2.0, -2.0),
     ],
-    ids=repr,
+    ids=["UKL", "LSIF", "JensenShannon", "GAN", "SquaredHellinger"],
 )
 def test_losses_equal_up_to_constants_and_a_change_of_output(one, other, output, factor, constant) -> None:
     """As their docstrings say: one(v) = factor * other(output(v)) + constant."""
