@@ -11,19 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = [
-    "batch",
-    "choice",
-    "count",
-    "extra",
-    "function",
-    "instance",
-    "numbers",
-    "real",
-    "rows",
-    "shaped",
-    "tensor",
-]
+__all__ = ["batch", "choice", "count", "extra", "function", "instance", "numbers", "real", "rows", "shaped", "tensor"]
 
 
 def count(name: str, value: Any, *, minimum: int = 1, maximum: int | None = None, cure: str = "") -> int:

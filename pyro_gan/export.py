@@ -72,12 +72,7 @@ def to_arviz(
             f"Expected a pyro_gan.VectorizedMCMC or a pyro.infer.MCMC; got {type(mcmc).__name__}. Runners that keep "
             "no draws, such as StreamingMCMC, cannot be converted."
         )
-    for name, given in {
-        "prior": prior,
-        "observed_data": observed_data,
-        "coords": coords,
-        "dims": dims,
-    }.items():
+    for name, given in {"prior": prior, "observed_data": observed_data, "coords": coords, "dims": dims}.items():
         if given is not None and not isinstance(given, Mapping):
             raise ValueError(f"Expected {name} as a dict by name; got {checks.shown(given)}.")
     samples = mcmc.get_samples(group_by_chain=True)

@@ -23,15 +23,7 @@ from pyro_gan.demo.results import Results, Row
 from pyro_gan.demo.samplers import LEAPFROG_STEPS, MIN_OUTPUTS, SAMPLERS, metered, sample
 from pyro_gan.demo.table import COLUMNS, table
 
-FILES = {
-    "table.txt",
-    "results.json",
-    "samples.png",
-    "reliability.png",
-    "frontier.png",
-    "scores.png",
-    "idata.nc",
-}
+FILES = {"table.txt", "results.json", "samples.png", "reliability.png", "frontier.png", "scores.png", "idata.nc"}
 WITHOUT_CHAIN = {name for name in SAMPLERS if "ImportanceResampler" in name or "RejectionSampler" in name}
 
 
@@ -44,11 +36,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     torch.set_num_threads(1)
     found, run = [], demo.run
     # The table shows the package's warnings; none gets past it.
-    with (
-        contextlib.redirect_stdout(printed),
-        warnings.catch_warnings(),
-        pytest.MonkeyPatch.context() as patch,
-    ):
+    with contextlib.redirect_stdout(printed), warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("error")
         patch.setattr(demo, "run", lambda *given: found.append(run(*given)))
         main(["demo", "--quick", "--seed", "3", "--out", str(out)])

@@ -264,13 +264,7 @@ def test_prior_decoded_and_observed_data_with_coordinates(either_arviz: str) -> 
         coords={"latent": ["a", "b"], "row": [0, 1, 2], "column": list("wxyz"), "time": np.arange(7) / 10},
         dims={"z": ["latent"], "x": ["row", "column"], "y": ["time", None], "weight": ["time"]},
     )
-    assert groups(container) == {
-        "posterior",
-        "sample_stats",
-        "prior",
-        "posterior_predictive",
-        "observed_data",
-    }
+    assert groups(container) == {"posterior", "sample_stats", "prior", "posterior_predictive", "observed_data"}
     z, x = container["posterior"]["z"], container["posterior_predictive"]["x"]
     assert z.dims == ("chain", "draw", "latent") and list(z["latent"].values) == ["a", "b"]
     assert x.dims == ("chain", "draw", "row", "column") and x.shape == (NUM_CHAINS, NUM_DRAWS, 3, 4)
@@ -382,11 +376,7 @@ def test_a_kernel_that_looks_for_no_divergences_has_none_in_the_container(either
 
 
 def test_a_run_not_made_yet_raises() -> None:
-    for mcmc in (
-        VectorizedMCMC(MALA(smooth()), 5, num_chains=3),
-        MCMC(NUTS(smooth()), 5),
-        MCMC(MALA(smooth()), 5),
-    ):
+    for mcmc in (VectorizedMCMC(MALA(smooth()), 5, num_chains=3), MCMC(NUTS(smooth()), 5), MCMC(MALA(smooth()), 5)):
         with pytest.raises(ValueError, match=r"no draws yet: call run\(\) first"):
             to_arviz(mcmc)
 

@@ -198,12 +198,7 @@ def log_loss(real: Tensor, generated: Tensor) -> float:
 
 
 def assert_estimates(
-    log_ratio: LogRatio,
-    toy: toys.Toy,
-    sides: list[Tensor],
-    *,
-    max_gap: float = 0.25,
-    correlation: float = 0.93,
+    log_ratio: LogRatio, toy: toys.Toy, sides: list[Tensor], *, max_gap: float = 0.25, correlation: float = 0.93
 ) -> None:
     """Assert on held-out rows that the loss is near that of the exact ratio, as a share of what a constant loses."""
     with torch.no_grad():

@@ -131,10 +131,7 @@ def test_smoothing_keeps_dtype_and_drops_the_gradient() -> None:
         (torch.zeros(1), math.inf),  # nothing to tell by
         (torch.randn(24), math.inf),
         (torch.zeros(1000), -math.inf),  # no tail
-        (
-            torch.cat([torch.zeros(997), torch.tensor([50.0, 60.0, 70.0])]),
-            math.inf,
-        ),  # three draws are all there is
+        (torch.cat([torch.zeros(997), torch.tensor([50.0, 60.0, 70.0])]), math.inf),  # three draws are all there is
         (torch.cat([torch.full((990,), -math.inf), torch.zeros(10)]), math.inf),
     ],
 )
@@ -229,8 +226,7 @@ def test_a_number_of_outputs_is_a_count(value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("log_w", "message"),
-    [(None, "torch.Tensor"), ("x", "torch.Tensor"), (torch.tensor(1.0), "draw")],
+    ("log_w", "message"), [(None, "torch.Tensor"), ("x", "torch.Tensor"), (torch.tensor(1.0), "draw")]
 )
 def test_no_weights_at_all_raise(log_w: object, message: str) -> None:
     for function in (effective_size, log_mean_weight):

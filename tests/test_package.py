@@ -49,7 +49,7 @@ EIGHT = {
 NEVERS = {part: {"ratio", "latent", "objectives"} for part in ("targets", "resampling", "mcmc", "annealing")}
 # Private names of other objects that the package may read, each of a library that has no public name for it.
 FOREIGN = {
-    "_version",  # of a tensor: the count of its changes in place
+    "_version"  # of a tensor: the count of its changes in place
 }
 # Methods of every NamedTuple, public in spite of their underscore.
 NAMED_TUPLE = {"_replace", "_fields", "_asdict", "_make"}

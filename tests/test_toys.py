@@ -18,13 +18,7 @@ from pyro_gan import LatentPosterior, LogRatio, toys
 from pyro_gan.evaluate import mode_report
 from pyro_gan.objectives import Bernoulli, GradientPenalty, fit_gan
 from tests.exact_targets import affine_toy
-from tests.statistics import (
-    assert_close_in_se,
-    assert_follows,
-    assert_mean,
-    assert_same_distribution,
-    assert_sd,
-)
+from tests.statistics import assert_close_in_se, assert_follows, assert_mean, assert_same_distribution, assert_sd
 
 TOYS = {
     "affine": lambda: affine_toy(3),
@@ -204,10 +198,7 @@ def test_roll_generator_leaves_the_curve_and_its_weights_depend_on_the_seed_alon
     assert 0.13 < float(off_roll.mean()) < 0.155
     x = toy.sample_data(100)
     torch.testing.assert_close(
-        toy.log_ratio(x),
-        toys.swiss_roll(dtype=torch.float64).log_ratio(x.double()).float(),
-        atol=1e-3,
-        rtol=1e-3,
+        toy.log_ratio(x), toys.swiss_roll(dtype=torch.float64).log_ratio(x.double()).float(), atol=1e-3, rtol=1e-3
     )
     assert not torch.allclose(toy.log_ratio(x), toys.swiss_roll(seed=1).log_ratio(x), atol=0.1)
 
@@ -326,10 +317,7 @@ def test_mlp_has_activations_between_layers_only() -> None:
         (lambda: toys.affine_gaussian(torch.eye(2), torch.zeros(3)), r"bias of shape \(2,\); got \(3,\)"),
         (lambda: toys.affine_gaussian(torch.ones(2, 3)), r"matrix of shape \(2, 2\); got \(2, 3\)"),
         (lambda: toys.affine_gaussian(torch.eye(2), covariance=-torch.eye(2)), "positive definite"),
-        (
-            lambda: toys.affine_gaussian(torch.eye(2), temperature=0.0),
-            "positive, finite temperature; got 0.0",
-        ),
+        (lambda: toys.affine_gaussian(torch.eye(2), temperature=0.0), "positive, finite temperature; got 0.0"),
         (lambda: toys.affine_gaussian(0.5 * torch.eye(2), temperature=0.5), "posterior's precision"),
         (lambda: toys.gaussian_shift(1.0), r"auc in \[0.5, 1\)"),
         (lambda: toys.gaussian_shift(0.4), r"auc in \[0.5, 1\)"),
@@ -395,10 +383,7 @@ DOORS: dict[str, tuple[Any, dict[str, Any]]] = {
         },
     ),
     "squashing": (toys.squashing, {"low": 0.0, "high": 1.0, "margin": 0.1}),
-    "bits_per_dim": (
-        toys.bits_per_dim,
-        {"log_prob": torch.zeros(3), "num_features": 4, "bin_width": 1.0},
-    ),
+    "bits_per_dim": (toys.bits_per_dim, {"log_prob": torch.zeros(3), "num_features": 4, "bin_width": 1.0}),
 }
 
 

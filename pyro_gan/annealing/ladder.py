@@ -109,11 +109,7 @@ def check_ladder(betas: Sequence[float]) -> tuple[float, ...]:
 
 
 def next_beta(
-    log_weight: Float[Tensor, " particle"],
-    log_share: Float[Tensor, " particle"],
-    *,
-    beta: float,
-    min_ess: float,
+    log_weight: Float[Tensor, " particle"], log_share: Float[Tensor, " particle"], *, beta: float, min_ess: float
 ) -> float:
     r"""Return the largest power up to 1 at which reweighted particles keep an effective sample size.
 

@@ -106,12 +106,7 @@ class EntropicGAN(TorchDistribution):
                 f"Surrogate; got {estimator!r}. Pass that one to estimate(y, ...)."
             )
         self._model = EntropicModel(
-            generator,
-            prior,
-            loss=loss,
-            regularization=regularization,
-            reduction=reduction,
-            chunk_size=chunk_size,
+            generator, prior, loss=loss, regularization=regularization, reduction=reduction, chunk_size=chunk_size
         )
         self.estimator = estimator
         self.seed = count("seed", seed, minimum=0)

@@ -18,13 +18,7 @@ from pyro_gan.evaluate.plots.samples import plot_before_after, plot_images, plot
 from pyro_gan.evaluate.projected import ProjectedDistance, projected_distance, projection_constant
 from pyro_gan.evaluate.residual import residual_auc
 from pyro_gan.evaluate.scores import class_counts, classifier_score, total_variation
-from pyro_gan.evaluate.support import (
-    ClosestPairs,
-    CollisionTest,
-    closest_pairs,
-    collision_sample_size,
-    collision_test,
-)
+from pyro_gan.evaluate.support import ClosestPairs, CollisionTest, closest_pairs, collision_sample_size, collision_test
 from pyro_gan.evaluate.transport import TransportDistance, transport_cost, transport_distance
 from pyro_gan.evaluate.two_sample import C2ST, c2st
 

@@ -40,11 +40,7 @@ def seeded(seed: int) -> torch.Generator:
 
 
 def as_rows(
-    samples: Float[Tensor, "draw *event"],
-    name: str,
-    *,
-    minimum: int = 1,
-    event_shape: tuple[int, ...] | None = None,
+    samples: Float[Tensor, "draw *event"], name: str, *, minimum: int = 1, event_shape: tuple[int, ...] | None = None
 ) -> Float[Tensor, "draw feature"]:
     """Return samples detached and flattened to rows, whole numbers as float64.
 

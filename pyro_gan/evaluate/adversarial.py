@@ -70,12 +70,7 @@ def total_variation_bound(outputs: Outputs, real: Real, *, classifier: Any = Non
 
 @Metric(symmetric=False)
 def critic_distance(
-    outputs: Outputs,
-    real: Real,
-    *,
-    critic: Critic,
-    lipschitz: float,
-    chunk_size: int | None = None,
+    outputs: Outputs, real: Real, *, critic: Critic, lipschitz: float, chunk_size: int | None = None
 ) -> Estimate[float]:
     r"""Judge a trained Lipschitz critic on held-out rows: a bound on W1, if its constant is one.
 

@@ -16,10 +16,7 @@ __all__ = ["extract_features"]
 
 
 def extract_features(
-    samples: Float[Tensor, "draw *event"],
-    network: Callable[[Tensor], Tensor],
-    *,
-    chunk_size: int | None = None,
+    samples: Float[Tensor, "draw *event"], network: Callable[[Tensor], Tensor], *, chunk_size: int | None = None
 ) -> Float[Tensor, "draw feature"]:
     """Apply a network to samples in passes, without gradient, and check what comes out.
 

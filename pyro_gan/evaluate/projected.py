@@ -157,10 +157,7 @@ def projection_constant(num_features: int, *, dim: int = 1, order: Literal[1, 2]
 
 
 def _distances(
-    p: Float[Tensor, "2 row feature"],
-    q: Tensor,
-    frames: Float[Tensor, "frame feature dim"],
-    order: Literal[1, 2],
+    p: Float[Tensor, "2 row feature"], q: Tensor, frames: Float[Tensor, "frame feature dim"], order: Literal[1, 2]
 ) -> Float[Tensor, "frame 4"]:
     """Return, for each projection, the distances of one repeat: twice across, within p, within q."""
     pairs = between_blocks(*(torch.einsum("brf,ufk->burk", blocks, frames) for blocks in (p, q)))

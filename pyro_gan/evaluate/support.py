@@ -53,11 +53,7 @@ class ClosestPairs(NamedTuple):
 
 
 def collision_test(
-    samples: Float[Tensor, "draw *event"],
-    *,
-    threshold: float = 0.0,
-    mass: float = 0.9,
-    confidence: float = 0.95,
+    samples: Float[Tensor, "draw *event"], *, threshold: float = 0.0, mass: float = 0.9, confidence: float = 0.95
 ) -> CollisionTest:
     r"""Estimate the size of a generator's support from how often two of its samples coincide.
 

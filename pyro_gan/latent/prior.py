@@ -50,12 +50,7 @@ class LatentPrior(nn.Module):
     """
 
     def __init__(
-        self,
-        generator: Generator,
-        prior: dist.TorchDistribution,
-        *,
-        site: str = "z",
-        chunk_size: int | None = None,
+        self, generator: Generator, prior: dist.TorchDistribution, *, site: str = "z", chunk_size: int | None = None
     ) -> None:
         super().__init__()
         if not isinstance(site, str):

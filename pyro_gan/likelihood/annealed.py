@@ -12,13 +12,7 @@ from pyro_gan.annealing import Schedule, anneal, sigmoid, tune
 from pyro_gan.annealing.mover import KernelFactory, check_factory
 from pyro_gan.checks import count, function
 from pyro_gan.likelihood._posteriors import PosteriorsTarget
-from pyro_gan.likelihood.estimator import (
-    Bound,
-    Estimator,
-    LatentLikelihood,
-    LikelihoodEstimate,
-    from_log_weights,
-)
+from pyro_gan.likelihood.estimator import Bound, Estimator, LatentLikelihood, LikelihoodEstimate, from_log_weights
 from pyro_gan.mcmc.langevin import MALA
 
 __all__ = ["AnnealedImportance"]

@@ -37,12 +37,7 @@ def check_proposal(proposal: Any, name: str) -> None:
 
 
 def guide_log_weights(
-    proposal: Guide | Laplace,
-    model: LatentLikelihood,
-    blocks: Sequence[Tensor],
-    num_particles: int,
-    *,
-    shared: bool,
+    proposal: Guide | Laplace, model: LatentLikelihood, blocks: Sequence[Tensor], num_particles: int, *, shared: bool
 ) -> list[Float[Tensor, "datum particle"]]:
     """Return `log f(y | z) + log p0(z) - log q(z | y)` of draws of an explicit guide, for each block of data.
 

@@ -55,12 +55,7 @@ class FittedProposal(Distribution):
     support = constraints.real_vector
 
     def __init__(
-        self,
-        fitted: Distribution,
-        target: WeightedTarget,
-        prior_share: float,
-        *,
-        held_out_log_prob: float = math.nan,
+        self, fitted: Distribution, target: WeightedTarget, prior_share: float, *, held_out_log_prob: float = math.nan
     ) -> None:
         super().__init__(event_shape=torch.Size([target.dim]), validate_args=False)
         self.fitted = fitted
@@ -161,11 +156,7 @@ def fit_proposal(
     checks.real("prior_share", prior_share, minimum=0, below=1)
     checks.real("holdout", holdout, above=0, below=1)
     checks.real("lr", lr, above=0)
-    for name, value in (
-        ("num_steps", num_steps),
-        ("batch_size", batch_size),
-        ("num_transforms", num_transforms),
-    ):
+    for name, value in (("num_steps", num_steps), ("batch_size", batch_size), ("num_transforms", num_transforms)):
         checks.count(name, value)
     checks.numbers("hidden", hidden)
     widths = [checks.count("hidden", width) for width in hidden]

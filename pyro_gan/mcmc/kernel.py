@@ -90,12 +90,7 @@ class BatchKernel(TransitionKernel):
         if given is not None and chains is not None:
             prototype = {name: value.new_zeros(value.shape[1:]) for name, value in given.items()}
         target = make_target(
-            self.model,
-            self.potential_fn,
-            args=args,
-            context=kwargs,
-            prototype=prototype,
-            batched=chains is not None,
+            self.model, self.potential_fn, args=args, context=kwargs, prototype=prototype, batched=chains is not None
         )
         self.transforms = target.transforms
         self._info, self._tally = None, Tally()

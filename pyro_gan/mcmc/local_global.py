@@ -77,10 +77,7 @@ class LocalGlobal(BatchKernel):
     ) -> None:
         _check_kernels(local_kernel, global_kernel)
         super().__init__(
-            local_kernel.model,
-            local_kernel.potential_fn,
-            num_chains=num_chains,
-            adaptation=local_kernel.adaptation,
+            local_kernel.model, local_kernel.potential_fn, num_chains=num_chains, adaptation=local_kernel.adaptation
         )
         cure = "For moves of one kind alone use that kernel."
         self.num_local = checks.count("num_local", num_local, cure=cure)

@@ -94,10 +94,7 @@ class VectorizedMCMC(AbstractMCMC):
             )
         if mp_context is not None:
             raise ValueError(f"Expected mp_context=None: all chains share one process; got {mp_context!r}.")
-        num_samples, num_chains = (
-            checks.count("num_samples", num_samples),
-            checks.count("num_chains", num_chains),
-        )
+        num_samples, num_chains = (checks.count("num_samples", num_samples), checks.count("num_chains", num_chains))
         thin = checks.count("thin", thin)
         if warmup_steps is not None:
             warmup_steps = checks.count("warmup_steps", warmup_steps, minimum=0)

@@ -12,16 +12,7 @@ from pyro_gan.objectives.base import Outputs, Scalar, no_log_ratio
 from pyro_gan.objectives.tangent import LIMIT, exp_tangent
 from pyro_gan.objectives.variational import Divergence
 
-__all__ = [
-    "GAN",
-    "KL",
-    "JensenShannon",
-    "Neyman",
-    "Pearson",
-    "ReverseKL",
-    "SquaredHellinger",
-    "TotalVariation",
-]
+__all__ = ["GAN", "KL", "JensenShannon", "Neyman", "Pearson", "ReverseKL", "SquaredHellinger", "TotalVariation"]
 
 
 @final

@@ -75,12 +75,7 @@ class EntropicTransport:
     """
 
     def __init__(
-        self,
-        *,
-        loss: str = "squared_l2",
-        regularization: float,
-        reduction: str = "sum",
-        form: str = "semi_dual",
+        self, *, loss: str = "squared_l2", regularization: float, reduction: str = "sum", form: str = "semi_dual"
     ) -> None:
         self.loss = residual_loss(loss, reduction)
         self.regularization = check_regularization(regularization)

@@ -90,11 +90,7 @@ class RatioReport:
             ("Dawid Z", f"{self.dawid_z:.2f}", "within +-2; does not see the slope"),
             ("slope", f"{self.slope:.4f} +- {self.slope_se:.4f}", "1; larger if log r is too small"),
             ("intercept", f"{self.intercept:.4f} +- {self.intercept_se:.4f}", "0"),
-            (
-                "Brier score",
-                f"{self.brier:.4f}",
-                f"lower is better; a constant guess scores {share * (1 - share):.4f}",
-            ),
+            ("Brier score", f"{self.brier:.4f}", f"lower is better; a constant guess scores {share * (1 - share):.4f}"),
             ("log loss", f"{self.log_loss:.4f}", f"lower is better; a constant guess scores {constant:.4f}"),
             ("ECE", f"{self.ece:.4f}", f"about {self.ece_if_calibrated:.4f} by chance alone"),
             ("AUC", f"{self.auc:.4f}", "above .5; near 1 the classes do not overlap"),

@@ -3,11 +3,4 @@
 from pyro_gan.resampling.importance import ImportanceResampler, Resamples, ResamplingReport
 from pyro_gan.resampling.rejection import RejectionReport, Rejections, RejectionSampler
 
-__all__ = [
-    "ImportanceResampler",
-    "RejectionReport",
-    "RejectionSampler",
-    "Rejections",
-    "Resamples",
-    "ResamplingReport",
-]
+__all__ = ["ImportanceResampler", "RejectionReport", "RejectionSampler", "Rejections", "Resamples", "ResamplingReport"]

@@ -15,15 +15,7 @@ from pyro_gan import checks
 from pyro_gan._typing import Params
 from pyro_gan.targets.state import State
 
-__all__ = [
-    "Target",
-    "ValueAndGrad",
-    "WeightedTarget",
-    "check_sites",
-    "check_weighted",
-    "constrained",
-    "value_and_grad",
-]
+__all__ = ["Target", "ValueAndGrad", "WeightedTarget", "check_sites", "check_weighted", "constrained", "value_and_grad"]
 
 #: A value for each chain, and its gradient.
 ValueAndGrad = tuple[Float[Tensor, " chain"], Float[Tensor, "chain dim"]]

@@ -102,9 +102,7 @@ class ProgramTarget(WeightedTarget):
         """Return the log density of observations and factors."""
         with torch.no_grad():
             return by_chunk(
-                lambda rows: self._densities(self._constrain(rows)[0], prior=False)[1].to(z),
-                z,
-                self._chunk_size,
+                lambda rows: self._densities(self._constrain(rows)[0], prior=False)[1].to(z), z, self._chunk_size
             )
 
     def sample_prior(self, num_draws: int) -> Float[Tensor, "draw dim"]:

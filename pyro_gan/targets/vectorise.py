@@ -24,10 +24,7 @@ _CURES = (
         "it draws noise outside its latent sites (a generator or a Dropout that draws noise, torch.randn), so the "
         "density of latents is random. Make the noise a latent site, fix it, or call .eval() on the network",
     ),
-    (
-        ("Batch norm",),
-        "a BatchNorm in training mode computes statistics over its rows. Call .eval() on the network",
-    ),
+    (("Batch norm",), "a BatchNorm in training mode computes statistics over its rows. Call .eval() on the network"),
     (
         ("data-dependent control flow", ".item()", "data pointer", "NumPy", "numpy", "dynamic shape"),
         "it branches in Python on a latent, or takes one out of torch (if z > 0, float(z), z.item(), z.numpy(), "

@@ -11,30 +11,10 @@ import pytest
 import torch
 
 from pyro_gan import LatentPosterior, toys
-from pyro_gan.annealing import (
-    AIS,
-    SMC,
-    Schedule,
-    anneal,
-    geometric,
-    linear,
-    log_normaliser,
-    sigmoid,
-    tune,
-)
+from pyro_gan.annealing import AIS, SMC, Schedule, anneal, geometric, linear, log_normaliser, sigmoid, tune
 from pyro_gan.annealing.mover import Moved, Mover
 from pyro_gan.annealing.path import Path
-from pyro_gan.mcmc import (
-    ISIR,
-    MALA,
-    PCN,
-    BatchKernel,
-    IndependenceMH,
-    Info,
-    State,
-    SteppedKernel,
-    metropolis,
-)
+from pyro_gan.mcmc import ISIR, MALA, PCN, BatchKernel, IndependenceMH, Info, State, SteppedKernel, metropolis
 from pyro_gan.targets import Target, TemperedTarget, make_target
 from tests.annealing.models import GaussianRows, affine, model_of, stays
 from tests.exact_targets import affine_toy, correlated_gaussian, uniform_latents
@@ -43,12 +23,7 @@ from tests.statistics import assert_close_in_se
 
 # Kernels that leave the target at any power of the weight invariant; ULA does not.
 KERNELS: dict[str, Callable[[Target], BatchKernel]] = EXACT | {"stays": stays}
-LADDERS = {
-    "one rung": linear(1),
-    "linear": linear(5),
-    "sigmoid": sigmoid(8),
-    "geometric": geometric(6, first=0.01),
-}
+LADDERS = {"one rung": linear(1), "linear": linear(5), "sigmoid": sigmoid(8), "geometric": geometric(6, first=0.01)}
 
 
 #: Particles of a run; each is an estimate itself.
@@ -65,8 +40,7 @@ def assert_unbiased(log_weights: torch.Tensor, log_z: float, what: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kernel", "ladder"),
-    [*((kernel, "linear") for kernel in KERNELS), *(("MALA", ladder) for ladder in LADDERS)],
+    ("kernel", "ladder"), [*((kernel, "linear") for kernel in KERNELS), *(("MALA", ladder) for ladder in LADDERS)]
 )
 def test_the_mean_weight_is_unbiased(kernel: str, ladder: str) -> None:
     result = AIS(affine(), LADDERS[ladder], num_particles=NUM_PARTICLES, kernel=KERNELS[kernel])()
@@ -191,8 +165,7 @@ def test_a_kernel_that_drops_the_parts_of_a_state_costs_evaluations_and_no_error
 
 
 @pytest.mark.parametrize(
-    ("kernel", "forwards", "gradients"),
-    [("MALA", 1, 1 + 9 * 2), ("BatchHMC", 1, 1 + 9 * 2 * 5), ("PCN", 19, 0)],
+    ("kernel", "forwards", "gradients"), [("MALA", 1, 1 + 9 * 2), ("BatchHMC", 1, 1 + 9 * 2 * 5), ("PCN", 19, 0)]
 )
 def test_a_rung_costs_its_moves_and_nothing_else(kernel: str, forwards: int, gradients: int) -> None:
     target = target_of(affine())

@@ -17,12 +17,7 @@ from pyro_gan.targets import make_target
 from tests.annealing.models import GaussianRows, Table, affine, model_of, stays
 from tests.exact_targets import TARGETS, affine_toy, uniform_latents
 from tests.mcmc.members import EXACT
-from tests.statistics import (
-    assert_chain_mean,
-    assert_chain_sd,
-    assert_close_in_se,
-    assert_follows,
-)
+from tests.statistics import assert_chain_mean, assert_chain_sd, assert_close_in_se, assert_follows
 
 NUM_RUNS = 150
 
@@ -142,9 +137,7 @@ def test_bounded_latents_follow_their_law() -> None:
 def test_context_reaches_the_networks() -> None:
     prior = dist.Normal(torch.zeros(1), torch.ones(1)).to_event(1)
     model = LatentPosterior(
-        lambda z, *, label: z + label[:, None],
-        lambda x, *, label: label * x[:, 0] - 1.5 * label.square(),
-        prior,
+        lambda z, *, label: z + label[:, None], lambda x, *, label: label * x[:, 0] - 1.5 * label.square(), prior
     )
     z = SMC(model, 2000, num_moves=20)(label=torch.tensor(-0.8)).samples["z"]
     assert float(z.mean()) == pytest.approx(-0.8, abs=0.25)
@@ -237,10 +230,7 @@ def test_the_evidence_of_any_pyro_model() -> None:
         ({"ess_threshold": 1.0}, r"ess_threshold in \(0, 1\); got 1.0"),
         ({"ess_threshold": math.nan}, r"ess_threshold in \(0, 1\); got nan"),
         ({"num_moves": 0}, "num_moves of at least 1; got 0"),
-        (
-            {"num_draws": 10},
-            "num_draws of at least 1000; got 10. There must be a draw for each of num_particles",
-        ),
+        ({"num_draws": 10}, "num_draws of at least 1000; got 10. There must be a draw for each of num_particles"),
         ({"schedule": Schedule((0.0, 0.5), None, 1)}, "rises from 0"),
         ({"kernel": MALA(affine())}, r"lambda target: MALA\(target, \.\.\.\), not MALA\(model\)"),
         ({"kernel": "MALA"}, "got 'MALA'. Pass MALA, or lambda"),

@@ -79,13 +79,7 @@ def bare_forward(gan: LatentPosterior, num_rows: int, batch: int) -> Callable[[]
 
 
 def _fitted(
-    generator: nn.Module,
-    critic: nn.Module,
-    dim: int,
-    real: Callable[[Tensor], Tensor],
-    *,
-    num_steps: int,
-    batch: int,
+    generator: nn.Module, critic: nn.Module, dim: int, real: Callable[[Tensor], Tensor], *, num_steps: int, batch: int
 ) -> LatentPosterior:
     optimiser = torch.optim.Adam(critic.parameters(), lr=3e-3)
     softplus = nn.functional.softplus

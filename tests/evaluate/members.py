@@ -13,16 +13,7 @@ from torch import Tensor
 from pyro_gan import evaluate
 from pyro_gan.evaluate import Metric
 
-__all__ = [
-    "FUNCTIONS",
-    "METRICS",
-    "Measured",
-    "call",
-    "is_random",
-    "measure",
-    "takes_two_samples",
-    "valid_arguments",
-]
+__all__ = ["FUNCTIONS", "METRICS", "Measured", "call", "is_random", "measure", "takes_two_samples", "valid_arguments"]
 
 #: The public functions, by name, and those of them that are marked as metrics.
 FUNCTIONS: dict[str, Callable[..., Any]] = {

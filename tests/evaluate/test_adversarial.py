@@ -216,13 +216,7 @@ def test_generators_stay_where_they_are_and_seeds_decide() -> None:
     "critic, x, y, settings, words",
     [
         (first, torch.randn(20, 2), torch.randn(20, 3), {}, r"real of shape \(row, 2\); got \(20, 3\)"),
-        (
-            first,
-            torch.randn(1, 2),
-            torch.randn(20, 2),
-            {},
-            r"outputs of shape .* at least 2 rows; got \(1, 2\)",
-        ),
+        (first, torch.randn(1, 2), torch.randn(20, 2), {}, r"outputs of shape .* at least 2 rows; got \(1, 2\)"),
         (
             first,
             torch.randn(20, 2),
@@ -231,20 +225,8 @@ def test_generators_stay_where_they_are_and_seeds_decide() -> None:
             "finite real; got NaN or infinity in 20 of 20 rows",
         ),
         (first, torch.randn(20, 2), torch.randn(20, 2), {"lipschitz": 0.0}, "positive, finite lipschitz"),
-        (
-            first,
-            torch.randn(20, 2),
-            torch.randn(20, 2),
-            {"lipschitz": math.nan},
-            "positive, finite lipschitz",
-        ),
-        (
-            lambda x: x,
-            torch.randn(20, 2),
-            torch.randn(20, 2),
-            {},
-            r"critic output of shape \(20,\).*got \(20, 2\)",
-        ),
+        (first, torch.randn(20, 2), torch.randn(20, 2), {"lipschitz": math.nan}, "positive, finite lipschitz"),
+        (lambda x: x, torch.randn(20, 2), torch.randn(20, 2), {}, r"critic output of shape \(20,\).*got \(20, 2\)"),
         (lambda x: first(x) / 0, torch.randn(20, 2), torch.randn(20, 2), {}, "finite scores of outputs"),
         (nn.Dropout(), torch.randn(20, 1), torch.randn(20, 1), {}, "evaluation mode"),
     ],

@@ -73,11 +73,7 @@ def test_images_are_flattened() -> None:
         (torch.randn(5, 5), torch.randn(50, 5), "outputs.*got 5 rows of 5"),
         (torch.randn(50, 5), torch.randn(3, 5), "real.*got 3 rows"),
         (torch.randn(50, 5), torch.randn(50, 4), r"real of shape \(row, 5\); got \(50, 4\)"),
-        (
-            torch.full((50, 5), math.nan),
-            torch.randn(50, 5),
-            "finite outputs; got NaN or infinity in 50 of 50 rows",
-        ),
+        (torch.full((50, 5), math.nan), torch.randn(50, 5), "finite outputs; got NaN or infinity in 50 of 50 rows"),
         (torch.randn(50, 5), torch.full((50, 5), math.inf), "finite real; got NaN or infinity in 50"),
         (torch.randn(50), torch.randn(50), r"\(50,\)"),
     ],

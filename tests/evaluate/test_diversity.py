@@ -127,12 +127,7 @@ def test_copies_are_counted_once() -> None:
         (ms_ssim, torch.rand(10, 784), {}, "Unflatten"),
         (ms_ssim, torch.rand(10, 1, 8, 28), {}, "11 pixels"),
         (ms_ssim, torch.rand(10, 28, 28), {"value_range": (1.0, -1.0)}, "black below white"),
-        (
-            ms_ssim,
-            torch.full((10, 28, 28), math.nan),
-            {},
-            "finite images; got NaN or infinity in 10 of 10 rows",
-        ),
+        (ms_ssim, torch.full((10, 28, 28), math.nan), {}, "finite images; got NaN or infinity in 10 of 10 rows"),
         (ms_ssim, torch.rand(2, 28, 28), {}, r"at least 4 rows; got \(2, 1, 28, 28\)"),
     ],
 )

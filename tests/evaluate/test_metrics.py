@@ -17,14 +17,7 @@ from torch import Tensor
 
 from pyro_gan import evaluate
 from pyro_gan.evaluate import Metric
-from tests.evaluate.members import (
-    FUNCTIONS,
-    METRICS,
-    call,
-    is_random,
-    measure,
-    takes_two_samples,
-)
+from tests.evaluate.members import FUNCTIONS, METRICS, call, is_random, measure, takes_two_samples
 from tests.statistics import FALSE_ALARM, NUM_SE, assert_mean
 
 NUM_ROWS, DIM, NUM_REPEATS = 120, 3, 20

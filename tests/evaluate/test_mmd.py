@@ -26,10 +26,7 @@ def test_unbiased_and_its_error_covers() -> None:
         runs = torch.tensor(
             [
                 mmd_test(
-                    torch.randn(100, 1),
-                    0.5 + 0.8 * torch.randn(140, 1),
-                    kernel=GaussianKernel([h]),
-                    num_permutations=1,
+                    torch.randn(100, 1), 0.5 + 0.8 * torch.randn(140, 1), kernel=GaussianKernel([h]), num_permutations=1
                 )
                 for _ in range(400)
             ],
@@ -108,12 +105,7 @@ def test_equal_constants_images_and_generators() -> None:
         (torch.randn(20, 2), torch.randn(20, 3), {}, r"real of shape \(row, 2\); got \(20, 3\)"),
         (torch.randn(20), torch.randn(20), {}, r"\(20,\)"),
         (torch.randn(9, 2), torch.randn(20, 2), {}, r"outputs of shape .* at least 10 rows; got \(9, 2\)"),
-        (
-            torch.randn(20, 2),
-            torch.full((20, 2), math.nan),
-            {},
-            "finite real; got NaN or infinity in 20 of 20 rows",
-        ),
+        (torch.randn(20, 2), torch.full((20, 2), math.nan), {}, "finite real; got NaN or infinity in 20 of 20 rows"),
         (torch.zeros(20, 2), torch.zeros(20, 2), {}, "all rows of both sets are equal"),
         (
             torch.randn(20, 2),

@@ -188,10 +188,7 @@ def test_points_and_frontier_show_their_numbers() -> None:
         ),
         (lambda: plot_points(torch.rand(5, 3)), "samples"),
         (lambda: plot_points(torch.rand(5, 2), torch.rand(5)), "data"),
-        (
-            lambda: plot_points(torch.full((5, 2), math.nan)),
-            "finite samples; got NaN or infinity in 5 of 5 rows",
-        ),
+        (lambda: plot_points(torch.full((5, 2), math.nan)), "finite samples; got NaN or infinity in 5 of 5 rows"),
         (
             lambda: plot_points(torch.rand(5, 2), torch.tensor([[0, math.inf], [0, 1]])),
             "finite data; got NaN or infinity in 1 of 2 rows",

@@ -37,10 +37,7 @@ def test_the_constant_in_closed_form_and_its_place_below_the_root() -> None:
 def test_a_shift_is_bounded_tightly_and_from_below(order: int) -> None:
     dim = 20
     distance = projected_distance(
-        torch.randn(40_000, dim),
-        torch.randn(40_000, dim) + 5 / math.sqrt(dim),
-        order=order,
-        num_projections=200,
+        torch.randn(40_000, dim), torch.randn(40_000, dim) + 5 / math.sqrt(dim), order=order, num_projections=200
     )
     # Order 2 loses a factor: the W_2 of a projected shift is |U s|, and its mean is below the root of its mean square.
     reached = 0.93 if order == 1 else 0.93 * projection_constant(dim) / projection_constant(dim, order=2)

@@ -100,20 +100,10 @@ def test_delong_is_the_auc_with_its_error() -> None:
         (torch.randn(99, 3), torch.randn(99, 4), {}, r"real of shape \(row, 3\); got \(99, 4\)"),
         (torch.randn(99), torch.randn(99), {}, "event"),
         (torch.randn(9, 3), torch.randn(99, 3), {}, r"outputs of shape .* at least 50 rows; got \(9, 3\)"),
-        (
-            torch.randn(99, 3),
-            torch.full((99, 3), math.nan),
-            {},
-            "finite real; got NaN or infinity in 99 of 99 rows",
-        ),
+        (torch.randn(99, 3), torch.full((99, 3), math.nan), {}, "finite real; got NaN or infinity in 99 of 99 rows"),
         (torch.randn(99, 3), torch.randn(99, 3), {"num_folds": 1}, "num_folds of at least 2; got 1"),
         (torch.ones(99, 3), torch.randn(99, 3), {}, "distinct"),
-        (
-            torch.randn(14, 3).repeat(25, 1),
-            torch.randn(300, 3),
-            {},
-            "20 distinct rows of outputs.*got 4, of 14",
-        ),
+        (torch.randn(14, 3).repeat(25, 1), torch.randn(300, 3), {}, "20 distinct rows of outputs.*got 4, of 14"),
     ],
 )
 def test_bad_input_gets_a_clear_error(

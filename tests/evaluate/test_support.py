@@ -127,11 +127,7 @@ def test_chebyshev_s_inequality_holds_for_the_worst_distribution_and_is_nearly_t
     p = torch.full((size,), 1 / size, dtype=torch.float64)
     p -= distance * math.sqrt(1 - 1 / size) / (size - 1)
     p[0] = 1 - p[1:].sum()
-    gamma, share, third = (
-        float((p - 1 / size).square().sum()),
-        float(p.square().sum()),
-        float((p**3).sum()),
-    )
+    gamma, share, third = (float((p - 1 / size).square().sum()), float(p.square().sum()), float((p**3).sum()))
     assert gamma == pytest.approx(distance**2, rel=0.25)
 
     def risk(n: int) -> float:

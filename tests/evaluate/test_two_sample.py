@@ -121,18 +121,10 @@ def test_images_and_the_seed() -> None:
         (torch.randn(99, 3), torch.randn(99, 4), r"real of shape \(row, 3\); got \(99, 4\)"),
         (torch.randn(99), torch.randn(99), "event"),
         (torch.randn(9, 3), torch.randn(99, 3), r"outputs of shape .* at least 50 rows; got \(9, 3\)"),
-        (
-            torch.randn(99, 3),
-            torch.full((99, 3), math.inf),
-            "finite real; got NaN or infinity in 99 of 99 rows",
-        ),
+        (torch.randn(99, 3), torch.full((99, 3), math.inf), "finite real; got NaN or infinity in 99 of 99 rows"),
         (torch.ones(99, 3), torch.randn(99, 3), "distinct"),
         # Rows are dealt evenly, so the seed does not matter here.
-        (
-            torch.randn(38, 3).repeat(9, 1),
-            torch.randn(99, 3),
-            "20 distinct rows of outputs.*got 19, of 38 .*342",
-        ),
+        (torch.randn(38, 3).repeat(9, 1), torch.randn(99, 3), "20 distinct rows of outputs.*got 19, of 38 .*342"),
         (torch.randn(99, 3), torch.randn(30, 3).repeat(9, 1), "20 distinct rows of real.*got 15"),
     ],
 )

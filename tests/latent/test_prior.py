@@ -71,12 +71,7 @@ def test_both_models_hold_one(make) -> None:
 
 def test_the_state_of_a_posterior_names_the_generator_once() -> None:
     gan = LatentPosterior(nn.Linear(2, 3), nn.Sequential(nn.Linear(3, 1), nn.Flatten(0)), NORMAL)
-    assert set(gan.state_dict()) == {
-        "generator.weight",
-        "generator.bias",
-        "log_ratio.0.weight",
-        "log_ratio.0.bias",
-    }
+    assert set(gan.state_dict()) == {"generator.weight", "generator.bias", "log_ratio.0.weight", "log_ratio.0.bias"}
     assert gan.latents.generator is gan.generator
 
 

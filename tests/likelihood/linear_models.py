@@ -9,17 +9,7 @@ from torch import Tensor, nn
 from pyro_gan.distributions import EntropicGAN
 from pyro_gan.likelihood import LinearGaussian
 
-__all__ = [
-    "GAP_LINEAR",
-    "POINTS",
-    "SWEEP",
-    "THREE",
-    "double",
-    "gan_of",
-    "random_linear",
-    "standard_normal",
-    "zigzag",
-]
+__all__ = ["GAP_LINEAR", "POINTS", "SWEEP", "THREE", "double", "gan_of", "random_linear", "standard_normal", "zigzag"]
 
 
 def double(*rows: object) -> Tensor:

@@ -10,14 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pyro_gan import likelihood
-from pyro_gan.likelihood import (
-    AnnealedImportance,
-    Coupling,
-    Estimator,
-    ImportanceWeighted,
-    Laplace,
-    Surrogate,
-)
+from pyro_gan.likelihood import AnnealedImportance, Coupling, Estimator, ImportanceWeighted, Laplace, Surrogate
 from tests.likelihood.linear_models import THREE
 from tests.registry import concrete_members
 

@@ -11,24 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from pyro_gan.distributions import EntropicGAN
-from pyro_gan.likelihood import (
-    AnnealedImportance,
-    EntropicModel,
-    ImportanceWeighted,
-    LinearGaussian,
-    Sandwich,
-)
+from pyro_gan.likelihood import AnnealedImportance, EntropicModel, ImportanceWeighted, LinearGaussian, Sandwich
 from pyro_gan.mcmc import MALA, PCN, BatchHMC
 from tests.likelihood.linear_models import POINTS, THREE, double, gan_of, random_linear, zigzag
 from tests.statistics import assert_close_in_se, assert_mean
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*effective sample size")
 
-KERNELS = {
-    "mala": MALA,
-    "pcn": PCN,
-    "hmc": lambda target: BatchHMC(target, num_steps=3, target_accept_prob=0.7),
-}
+KERNELS = {"mala": MALA, "pcn": PCN, "hmc": lambda target: BatchHMC(target, num_steps=3, target_accept_prob=0.7)}
 
 
 def test_one_temperature_is_the_prior(seed: int) -> None:

@@ -12,10 +12,7 @@ from tests.likelihood.linear_models import POINTS, THREE, gan_of
 from tests.likelihood.members import ESTIMATORS
 from tests.statistics import FALSE_ALARM, NUM_SE
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*effective sample size"),
-    pytest.mark.parametrize("name", ESTIMATORS),
-]
+pytestmark = [pytest.mark.filterwarnings("ignore:.*effective sample size"), pytest.mark.parametrize("name", ESTIMATORS)]
 
 
 def test_a_bound_is_a_bound(name: str) -> None:

@@ -40,10 +40,7 @@ def test_likelihood_and_posterior() -> None:
 
 
 def test_coupling_with_the_models_own_data_is_the_posterior() -> None:
-    coupling, posterior = (
-        THREE.coupling(THREE.bias, THREE.marginal.covariance_matrix),
-        THREE.posterior(),
-    )
+    coupling, posterior = (THREE.coupling(THREE.bias, THREE.marginal.covariance_matrix), THREE.posterior())
     assert close(coupling.gain, posterior.gain, 1e-10)
     assert close(coupling.covariance, posterior.covariance, 1e-10)
 
@@ -63,10 +60,7 @@ def test_mismatched_data() -> None:
     assert abs(float(cost) - 4.15038123) < 1e-6
     assert abs(log_constant - float(cost) / 0.5 + 8.97813652) < 1e-6
     # The mean over N(0, I) of a quadratic function is its value at 0 and half its Hessian's trace.
-    for function, mean in (
-        (lambda y: THREE.surrogate(y, coupling), -8.97813652),
-        (THREE.log_prob, -5.55020425),
-    ):
+    for function, mean in ((lambda y: THREE.surrogate(y, coupling), -8.97813652), (THREE.log_prob, -5.55020425)):
         at_zero, minus, plus = (function(x) for x in (ZERO[None], -EYE, EYE))
         assert abs(float(at_zero + ((plus + minus) / 2 - at_zero).sum()) - mean) < 1e-6
 
@@ -121,10 +115,7 @@ def test_dimension_sweep(dim: int) -> None:
 def test_the_coupling_has_the_priors_marginal_and_the_best_surrogate(latent: int, dim: int) -> None:
     linear = random_linear(latent, dim)
     factor = torch.randn(dim, dim, dtype=torch.float64)
-    mean, covariance = (
-        torch.randn(dim, dtype=torch.float64),
-        factor @ factor.T + 0.1 * torch.eye(dim).double(),
-    )
+    mean, covariance = (torch.randn(dim, dtype=torch.float64), factor @ factor.T + 0.1 * torch.eye(dim).double())
     coupling = linear.coupling(mean, covariance)
     marginal = coupling.gain @ covariance @ coupling.gain.T + coupling.covariance
     assert close(marginal, torch.eye(latent).double(), 1e-9)

@@ -10,14 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pyro_gan.likelihood import (
-    Coupling,
-    EntropicModel,
-    ImportanceWeighted,
-    Laplace,
-    LinearGaussian,
-    Surrogate,
-)
+from pyro_gan.likelihood import Coupling, EntropicModel, ImportanceWeighted, Laplace, LinearGaussian, Surrogate
 from pyro_gan.objectives import EntropicTransport
 from tests.likelihood.linear_models import POINTS, THREE, double, gan_of, random_linear, zigzag
 from tests.statistics import NUM_SE, assert_close_in_se

@@ -63,10 +63,7 @@ def walk_and_jump(
 BUILT: dict[str, dict[str, Make]] = {
     "BatchHMC": {"BatchHMC": functools.partial(BatchHMC, num_steps=5)},
     "ISIR": {"ISIR": functools.partial(ISIR, num_particles=4)},
-    "LocalGlobal": {
-        "LocalGlobal, MALA and ISIR": drift_and_jump,
-        "LocalGlobal, PCN and IndependenceMH": walk_and_jump,
-    },
+    "LocalGlobal": {"LocalGlobal, MALA and ISIR": drift_and_jump, "LocalGlobal, PCN and IndependenceMH": walk_and_jump},
     "MetropolisHastings": {"MetropolisHastings": functools.partial(MetropolisHastings, proposal=Drifting())},
 }
 
@@ -115,18 +112,14 @@ SETTINGS: dict[str, dict[str, Make]] = {
     "LocalGlobal": {
         **dict(
             sizes(
-                lambda model, size: LocalGlobal(MALA(model, step_size=size), ISIR(model), num_local=2),
-                0.05,
-                0.4,
-                1.5,
+                lambda model, size: LocalGlobal(MALA(model, step_size=size), ISIR(model), num_local=2), 0.05, 0.4, 1.5
             )
         ),
         ", BatchHMC": lambda model: LocalGlobal(
             BatchHMC(model, step_size=0.15, num_steps=3), IndependenceMH(model), num_local=1, num_global=2
         ),
         ", PCN": lambda model: LocalGlobal(
-            PCN(model, step_size=1.5, proposal=walk_in(model)),
-            ISIR(model, num_particles=3, proposal=walk_in(model)),
+            PCN(model, step_size=1.5, proposal=walk_in(model)), ISIR(model, num_particles=3, proposal=walk_in(model))
         ),
         ", RandomWalk": lambda model: LocalGlobal(RandomWalk(model, step_size=1.0), IndependenceMH(model)),
     },

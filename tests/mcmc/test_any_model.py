@@ -244,10 +244,7 @@ def test_a_gan_is_a_prior_for_nuts():
 def test_pyros_runner_takes_positional_arguments(name):
     mcmc = MCMC(KERNELS[name](line), num_samples=6, warmup_steps=4, disable_progbar=True)
     mcmc.run(X, y=Y)
-    assert {site: value.shape for site, value in mcmc.get_samples().items()} == {
-        "intercept": (6,),
-        "slope": (6, 2),
-    }
+    assert {site: value.shape for site, value in mcmc.get_samples().items()} == {"intercept": (6,), "slope": (6, 2)}
 
 
 def test_arviz_has_all_sites_constrained():

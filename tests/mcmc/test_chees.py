@@ -14,16 +14,7 @@ from pyro.ops.stats import effective_sample_size
 from torch import Tensor
 
 from pyro_gan import LatentPosterior, VectorizedMCMC
-from pyro_gan.mcmc import (
-    BatchHMC,
-    BatchKernel,
-    ChEES,
-    IndependenceMH,
-    Info,
-    LocalGlobal,
-    State,
-    SteppedKernel,
-)
+from pyro_gan.mcmc import BatchHMC, BatchKernel, ChEES, IndependenceMH, Info, LocalGlobal, State, SteppedKernel
 from pyro_gan.mcmc._halton import halton
 from pyro_gan.mcmc.hmc import accept_trajectory, leapfrog
 from pyro_gan.mcmc.scale import RunningScale
@@ -72,13 +63,7 @@ def rotated(dim: int, condition: float) -> Gaussian:
 
 def run(kernel: BatchKernel, start: Tensor, *, draws: int = 150, warmup: int = 150, **options: Any) -> VectorizedMCMC:
     mcmc = VectorizedMCMC(
-        kernel,
-        draws,
-        warmup,
-        num_chains=len(start),
-        initial_params={"z": start},
-        disable_progbar=True,
-        **options,
+        kernel, draws, warmup, num_chains=len(start), initial_params={"z": start}, disable_progbar=True, **options
     )
     mcmc.run()
     return mcmc
@@ -268,11 +253,7 @@ def test_nothing_is_learnt_after_warmup() -> None:
         steps.append(kernel.num_steps)
 
     run(
-        ChEES(potential_fn=rotated(4, 10.0)),
-        torch.randn(50, 4, dtype=torch.float64),
-        warmup=30,
-        draws=20,
-        hook_fn=note,
+        ChEES(potential_fn=rotated(4, 10.0)), torch.randn(50, 4, dtype=torch.float64), warmup=30, draws=20, hook_fn=note
     )
     assert all(len(set(column[:29])) == 29 for column in zip(*seen, strict=True))
     assert len(set(seen[29:])) == 1

@@ -12,21 +12,10 @@ from pyro.infer import HMC, MCMC, NUTS
 from torch import Tensor
 
 from pyro_gan import ImportanceResampler, LatentPosterior, VectorizedMCMC, toys
-from pyro_gan.mcmc import (
-    MALA,
-    ULA,
-    IndependenceMH,
-)
+from pyro_gan.mcmc import MALA, ULA, IndependenceMH
 from tests.exact_targets import affine_toy, never_moved_probability, uniform_latents
 from tests.mcmc.members import EXACT
-from tests.statistics import (
-    assert_chain_mean,
-    assert_chain_sd,
-    assert_close_in_se,
-    assert_mean,
-    assert_sd,
-    chain_mean,
-)
+from tests.statistics import assert_chain_mean, assert_chain_sd, assert_close_in_se, assert_mean, assert_sd, chain_mean
 
 # Enough independent chains and steps that the standard deviation is known to 0.3 %.
 NUM_CHAINS, WARMUP, MAX_RELATIVE_SE = 2000, 150, 0.003

@@ -15,15 +15,7 @@ from pyro.infer import MCMC
 from torch import Tensor
 
 from pyro_gan import LatentPosterior, VectorizedMCMC, toys
-from pyro_gan.mcmc import (
-    ISIR,
-    MALA,
-    ULA,
-    BatchHMC,
-    BatchKernel,
-    ChEES,
-    IndependenceMH,
-)
+from pyro_gan.mcmc import ISIR, MALA, ULA, BatchHMC, BatchKernel, ChEES, IndependenceMH
 from tests.mcmc.members import EXACT, KERNELS, STEPPED, described
 
 # In a few steps some chains do not move.
@@ -393,13 +385,7 @@ def test_runs_again_and_reproduces_from_a_seed(kernel_class, seed) -> None:
 
 def test_bad_numbers_raise(kernel_class) -> None:
     gan = posterior()
-    for options in (
-        {"num_chains": 0},
-        {"num_samples": 0},
-        {"warmup_steps": -1},
-        {"thin": 0},
-        {"mp_context": "fork"},
-    ):
+    for options in ({"num_chains": 0}, {"num_samples": 0}, {"warmup_steps": -1}, {"thin": 0}, {"mp_context": "fork"}):
         with pytest.raises(ValueError, match=next(iter(options))):
             quiet(kernel_class(gan), **{"num_samples": 3, "num_chains": 2, **options})
     for num_chains in (0, 1.5, float("nan"), "x", True, [3], torch.zeros(2)):

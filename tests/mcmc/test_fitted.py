@@ -124,16 +124,8 @@ def test_bad_input_raises(monkeypatch) -> None:
         (z, {}, "samples of type Mapping.*Pass {site: values}"),
         ({"z": z.numpy()}, {}, r"samples\['z'\] to be a torch.Tensor"),
         ({"w": z}, {}, "samples for the sites"),
-        (
-            {"z": z.reshape(50, 2, 2)},
-            {},
-            r"\(draw, \*event\), whose event is \(2,\).*got \(50, 2, 2\).*group_by_chain",
-        ),
-        (
-            {"z": z * torch.tensor([1.0, 0.0])},
-            {},
-            r"differ in all 2 latents; 1 latents have.*first is number 1",
-        ),
+        ({"z": z.reshape(50, 2, 2)}, {}, r"\(draw, \*event\), whose event is \(2,\).*got \(50, 2, 2\).*group_by_chain"),
+        ({"z": z * torch.tensor([1.0, 0.0])}, {}, r"differ in all 2 latents; 1 latents have.*first is number 1"),
         ({"z": z[:5].repeat(20, 1)}, {}, "at least 20 different draws.*got 5"),
         ({"z": torch.where(torch.arange(100).unsqueeze(1) < 3, torch.nan, z)}, {}, "3 of 100 are not"),
     ):

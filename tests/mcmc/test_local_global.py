@@ -11,17 +11,7 @@ import torch
 from torch import Tensor
 
 from pyro_gan import LatentPosterior, VectorizedMCMC, toys
-from pyro_gan.mcmc import (
-    ISIR,
-    MALA,
-    PCN,
-    BatchHMC,
-    BatchKernel,
-    ChEES,
-    IndependenceMH,
-    LocalGlobal,
-    RandomWalk,
-)
+from pyro_gan.mcmc import ISIR, MALA, PCN, BatchHMC, BatchKernel, ChEES, IndependenceMH, LocalGlobal, RandomWalk
 from tests.statistics import assert_chain_mean, assert_chain_sd, assert_close_in_se
 
 PRIOR = dist.Normal(torch.zeros(2), 1.0).to_event(1)

@@ -60,10 +60,7 @@ def test_a_prior_that_is_no_such_gaussian_raises_and_the_error_names_the_cure(pr
 
 def test_a_proposal_that_is_not_gaussian_raises() -> None:
     with pytest.raises(ValueError, match="MultivariateNormal; got"):
-        PCN(
-            model(dist.Normal(torch.zeros(3), 1.0).to_event(1)),
-            proposal=dist.Laplace(torch.zeros(3), 1.0).to_event(1),
-        )
+        PCN(model(dist.Normal(torch.zeros(3), 1.0).to_event(1)), proposal=dist.Laplace(torch.zeros(3), 1.0).to_event(1))
 
 
 @pytest.mark.filterwarnings("ignore:.*accepted nothing")

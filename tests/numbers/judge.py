@@ -98,10 +98,7 @@ def chains(kernel: BatchKernel, gan: LatentPosterior, schedule: Schedule) -> tup
 def estimate(run: Run, statistics: Statistics) -> dict[str, tuple[Tensor, Tensor]]:
     """Estimate the mean log ratio and the statistics of a run's outputs, with errors widened by its design effect."""
     log_ratio = run.log_ratio.double()
-    values = {
-        "mean log r": (log_ratio.mean(), log_ratio.std() / math.sqrt(len(log_ratio))),
-        **statistics(run.x),
-    }
+    values = {"mean log r": (log_ratio.mean(), log_ratio.std() / math.sqrt(len(log_ratio))), **statistics(run.x)}
     widen = math.sqrt(run.design_effect)
     return {name: (value.double(), widen * se.double()) for name, (value, se) in values.items()}
 

@@ -15,17 +15,7 @@ from pyro_gan.objectives import Bernoulli
 from tests import zoo
 from tests.numbers.judge import NUM_OUTPUTS, Estimates, shares, truth
 
-__all__ = [
-    "EXACT",
-    "POSTERIORS",
-    "before",
-    "digits",
-    "features",
-    "held_out",
-    "judged",
-    "statistics",
-    "true_values",
-]
+__all__ = ["EXACT", "POSTERIORS", "before", "digits", "features", "held_out", "judged", "statistics", "true_values"]
 
 
 def conv_critic() -> nn.Module:
@@ -74,11 +64,7 @@ def guarded_ratio(seed: int) -> LatentPosterior:
     return own_ratio(seed, "auto")
 
 
-POSTERIORS = {
-    "own D, Platt": own_ratio,
-    "own D, Platt, guard": guarded_ratio,
-    "fresh conv critic": fresh_ratio,
-}
+POSTERIORS = {"own D, Platt": own_ratio, "own D, Platt, guard": guarded_ratio, "fresh conv critic": fresh_ratio}
 EXACT = ["own D, Platt", "fresh conv critic"]
 
 

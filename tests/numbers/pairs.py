@@ -13,16 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pyro_gan import toys
-from pyro_gan.objectives import (
-    DRAGAN,
-    Bernoulli,
-    GradientPenalty,
-    Minimax,
-    Objective,
-    Penalty,
-    Wasserstein,
-    fit_gan,
-)
+from pyro_gan.objectives import DRAGAN, Bernoulli, GradientPenalty, Minimax, Objective, Penalty, Wasserstein, fit_gan
 
 __all__ = ["CHOSEN", "METHODS", "NEAR_OPTIMUM", "Distances", "Pair", "parallel_planes", "plane_wgan"]
 

@@ -64,13 +64,7 @@ def draw_parallel_planes() -> None:
                 for seed in (0, 1, 2):
                     path: list[tuple[int, Distances]] = []
                     parallel_planes(
-                        method,
-                        seed,
-                        latent_dim=latent_dim,
-                        dim=dim,
-                        rate=rate,
-                        critic_steps=critic_steps,
-                        path=path,
+                        method, seed, latent_dim=latent_dim, dim=dim, rate=rate, critic_steps=critic_steps, path=path
                     )
                     ax.plot(
                         [updates for updates, _ in path],

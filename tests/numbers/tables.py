@@ -49,10 +49,7 @@ CALIBRATION = {
         ("high quality", "high_quality", ".2f"),
     ],
 }
-TITLES = {
-    "mnist": "MNIST, an MLP GAN",
-    "gaussians25": "25 Gaussians, a WGAN-GP",
-}
+TITLES = {"mnist": "MNIST, an MLP GAN", "gaussians25": "25 Gaussians, a WGAN-GP"}
 
 
 def equal_cost(rows: Rows) -> str:
@@ -66,10 +63,7 @@ def calibration(rows: Rows) -> str:
     tables = []
     for pair, columns in CALIBRATION.items():
         of_pair = [row for row in rows if row["pair"] == pair]
-        lines = [
-            "| | " + " | ".join(name for name, _, _ in columns) + " |",
-            "|---" * (len(columns) + 1) + "|",
-        ]
+        lines = ["| | " + " | ".join(name for name, _, _ in columns) + " |", "|---" * (len(columns) + 1) + "|"]
         for method in dict.fromkeys(row["method"] for row in of_pair):
             own = [row for row in of_pair if row["method"] == method]
             cells = [
@@ -84,18 +78,7 @@ def calibration(rows: Rows) -> str:
 def _of_pair(rows: Rows) -> str:
     pair, ratio = rows[0]["pair"], rows[0]["ratio"]
     quality = QUALITY[pair]
-    head = [
-        "sampler",
-        "outputs",
-        "cost",
-        "distinct",
-        "log r",
-        quality,
-        "gap",
-        "accepts",
-        "R-hat",
-        "never moved",
-    ]
+    head = ["sampler", "outputs", "cost", "distinct", "log r", quality, "gap", "accepts", "R-hat", "never moved"]
     lines = [f"**{TITLES[pair]}; {ratio}** (ESS fraction {rows[0]['ess_fraction']:.3f})", ""]
     lines += ["| " + " | ".join(head) + " |", "|---" + "|--:" * (len(head) - 1) + "|"]
     for row in sorted(rows, key=lambda row: SAMPLERS.index(row["sampler"])):

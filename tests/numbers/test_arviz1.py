@@ -68,10 +68,7 @@ def test_a_file_saved_here_opens_in_arviz_1(tmp_path: Path, figure) -> None:
     mcmc = VectorizedMCMC(MALA(gan), 200, 50, num_chains=12, disable_progbar=True)
     mcmc.run()
     idata = to_arviz(
-        mcmc,
-        prior={"z": toy.prior.sample((30,))},
-        decode=gan.decode,
-        observed_data={"y": torch.arange(5)},
+        mcmc, prior={"z": toy.prior.sample((30,))}, decode=gan.decode, observed_data={"y": torch.arange(5)}
     )
     path = tmp_path / "idata.nc"
     idata.to_netcdf(str(path))
@@ -92,11 +89,7 @@ def test_a_file_saved_here_opens_in_arviz_1(tmp_path: Path, figure) -> None:
         ours = idata.sample_stats[name]
         assert (dtype, tuple(dims)) == (str(ours.dtype), ours.dims), name
         np.testing.assert_array_equal(values, ours.values, err_msg=name)
-    assert read["shapes"] == {
-        "prior/z": [1, 30, 3],
-        "posterior_predictive/x": [12, 200, 3],
-        "observed_data/y": [5],
-    }
+    assert read["shapes"] == {"prior/z": [1, 30, 3], "posterior_predictive/x": [12, 200, 3], "observed_data/y": [5]}
     gap = max(float(np.max(np.abs(np.divide(read["summary"][name], expected[name]) - 1))) for name in COLUMNS)
     seconds = round(time.perf_counter() - start, 1)
     figure("ArviZ 1.x", here=az.__version__, there=read["arviz"], largest_relative_gap=gap, seconds=seconds)

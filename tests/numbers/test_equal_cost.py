@@ -63,11 +63,7 @@ def rejected(**options: Any) -> Sampler:
     def run(gan: LatentPosterior, scores: Tensor) -> Result:
         sampler = RejectionSampler(gan, **options)
         samples, log_ratio, report = sampler(NUM_OUTPUTS, max_draws=NUM_OUTPUTS * COST)
-        figures = {
-            "acceptance": report.acceptance,
-            "exact": report.exact,
-            "above_bound": report.num_exceedances,
-        }
+        figures = {"acceptance": report.acceptance, "exact": report.exact, "above_bound": report.num_exceedances}
         return Result(samples["z"], log_ratio, 1.0, figures)
 
     return run

@@ -48,12 +48,7 @@ def test_never_moved_share_at_auc_98(seed: int, figure) -> None:
     gan = LatentPosterior(toy.generator, toy.log_ratio, toy.prior)
     start = {"z": toy.posterior.sample((num_chains,))}
     mcmc = VectorizedMCMC(
-        IndependenceMH(gan),
-        1,
-        NUM_STEPS - 1,
-        initial_params=start,
-        num_chains=num_chains,
-        disable_progbar=True,
+        IndependenceMH(gan), 1, NUM_STEPS - 1, initial_params=start, num_chains=num_chains, disable_progbar=True
     )
     with pytest.warns(UserWarning, match="accepted nothing"):
         mcmc.run()

@@ -105,10 +105,7 @@ def implicit_draws(log_likelihood: Callable[[Tensor], Tensor]) -> Tensor:
         for name, (_, _, end) in rates.items()
     }
     svi = AdversarialSVI(
-        RatioELBO({"z": ratio})(program(log_likelihood), guide),
-        optimizers,
-        steps={"z": 2},
-        schedulers=schedulers,
+        RatioELBO({"z": ratio})(program(log_likelihood), guide), optimizers, steps={"z": 2}, schedulers=schedulers
     )
     x = torch.zeros(BATCH, 1)
     for _ in range(NUM_STEPS):

@@ -192,12 +192,7 @@ def draw() -> None:
                 ax.hist(of[name].tolist(), bins, density=True, color=color, alpha=0.55, label=label)
         ax.axvline(float(of["blank"]), color="black", linewidth=1, label="blank image")
         ax.axvline(float(of["mean_image"]), color="black", linewidth=1, linestyle=":", label="mean image")
-        ax.set(
-            title=f"a model of the digit {digit}",
-            xlabel="log likelihood, nats",
-            yticks=[],
-            xlim=(-1250, -430),
-        )
+        ax.set(title=f"a model of the digit {digit}", xlabel="log likelihood, nats", yticks=[], xlim=(-1250, -430))
         ax.legend(fontsize=8, loc="upper left")
     panels.tight_layout()
     save(panels, "out_of_distribution.png")

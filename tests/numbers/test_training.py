@@ -60,10 +60,7 @@ def outputs(pair: Pair, real: Tensor) -> dict[str, tuple[Tensor, dict[str, Any]]
         gan = LatentPosterior(pair.generator, make(pair, real), pair.prior)
         result = ImportanceResampler(gan)(NUM_OUTPUTS, NUM_DRAWS)
         tail = result.report.tail
-        found[name] = (
-            gan.decode(result.samples["z"]),
-            {"ess_fraction": tail.ess_fraction, "pareto_k": tail.pareto_k},
-        )
+        found[name] = (gan.decode(result.samples["z"]), {"ess_fraction": tail.ess_fraction, "pareto_k": tail.pareto_k})
     return found
 
 
@@ -96,14 +93,7 @@ def test_wgan_gp_on_25_gaussians_and_the_gain_by_resampling(seed: int, figure) -
     reports = {}
     for name, (x, tail) in outputs(pair, real).items():
         reports[name] = report = mode_report(x, mixture.means, sd=mixture.scale)
-        figure(
-            "WGAN-GP on 25 Gaussians",
-            outputs=name,
-            seed=seed,
-            seconds=pair.seconds,
-            **report._asdict(),
-            **tail,
-        )
+        figure("WGAN-GP on 25 Gaussians", outputs=name, seed=seed, seconds=pair.seconds, **report._asdict(), **tail)
     alone, own, fresh = reports.values()
     assert all(report.num_modes == 25 for report in reports.values())
     # The public pair, which was trained longer, has .39.

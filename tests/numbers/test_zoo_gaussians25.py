@@ -53,8 +53,5 @@ def test_samplers_against_the_truth(ratio: str, figure) -> None:
         figure,
         draws=1_000_000,
         independence=Schedule(2000, 300, 100),
-        local={
-            "MALA": (MALA(gan), Schedule(1000, 200, 10)),
-            "BatchHMC": (BatchHMC(gan), Schedule(1000, 200, 2)),
-        },
+        local={"MALA": (MALA(gan), Schedule(1000, 200, 10)), "BatchHMC": (BatchHMC(gan), Schedule(1000, 200, 2))},
     )

@@ -32,14 +32,7 @@ def test_quality(ratio: str, seed: int, figure) -> None:
     )
     report = gan.log_ratio.report
     held_out = getattr(report, "after", report)
-    figure(
-        "mnist ratio",
-        ratio=ratio,
-        seed=seed,
-        auc=held_out.auc,
-        slope=held_out.slope,
-        log_loss=held_out.log_loss,
-    )
+    figure("mnist ratio", ratio=ratio, seed=seed, auc=held_out.auc, slope=held_out.slope, log_loss=held_out.log_loss)
     assert after["frechet"] < alone["frechet"]
     assert after["class_tv"] < alone["class_tv"]
     fall = alone["residual_auc"] - after["residual_auc"]

@@ -39,12 +39,7 @@ ROWS = [
     (ReverseKL(), lambda u: -log(u), lambda v: -math.exp(-v), lambda t: -1 - log(-t)),
     (Pearson(), lambda u: (u - 1) ** 2, lambda v: v, lambda t: t * t / 4 + t),
     (Neyman(), lambda u: (1 - u) ** 2 / u, lambda v: 1 - math.exp(-v), lambda t: 2 - 2 * math.sqrt(1 - t)),
-    (
-        SquaredHellinger(),
-        lambda u: (math.sqrt(u) - 1) ** 2,
-        lambda v: 1 - math.exp(-v),
-        lambda t: t / (1 - t),
-    ),
+    (SquaredHellinger(), lambda u: (math.sqrt(u) - 1) ** 2, lambda v: 1 - math.exp(-v), lambda t: t / (1 - t)),
     (
         JensenShannon(),
         lambda u: u * log(u) - (u + 1) * log((u + 1) / 2),

@@ -98,11 +98,7 @@ def adam(network: nn.Module, lr: float = 2e-3) -> torch.optim.Adam:
 
 @pytest.mark.parametrize(
     ("objective", "penalty"),
-    [
-        (Bernoulli(), None),
-        (Wasserstein(), GradientPenalty(1.0)),
-        (Paired(Bernoulli(), Minimax(ReverseKL())), None),
-    ],
+    [(Bernoulli(), None), (Wasserstein(), GradientPenalty(1.0)), (Paired(Bernoulli(), Minimax(ReverseKL())), None)],
     ids=["bernoulli", "wgan-gp", "reverse KL"],
 )
 def test_the_pair_learns_where_the_data_are(objective, penalty) -> None:
@@ -285,10 +281,7 @@ def test_bad_options_raise(options, words) -> None:
 
 @pytest.mark.parametrize("bad", [None, "x", 3.0, torch.zeros(2), nn.Linear])
 def test_networks_that_are_none_raise(bad: Any) -> None:
-    network, settings = (
-        nn.Linear(2, 2),
-        {"prior": PRIOR, "data": data(), "objective": Bernoulli(), "num_steps": 1},
-    )
+    network, settings = (nn.Linear(2, 2), {"prior": PRIOR, "data": data(), "objective": Bernoulli(), "num_steps": 1})
     settings |= {"generator_optimizer": adam(network), "critic_optimizer": adam(network), "batch_size": 4}
     for generator, critic in ((bad, network), (network, bad)):
         with pytest.raises(ValueError, match="(generator|critic) of type Module"):

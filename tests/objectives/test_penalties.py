@@ -63,10 +63,7 @@ class Recorder(nn.Module):
 
 def test_interpolates_lie_between_the_pairs_with_one_share_a_sample() -> None:
     critic = Recorder()
-    real, generated = (
-        torch.randn(64, 1, 3, 3, dtype=torch.float64),
-        torch.randn(64, 1, 3, 3, dtype=torch.float64),
-    )
+    real, generated = (torch.randn(64, 1, 3, 3, dtype=torch.float64), torch.randn(64, 1, 3, 3, dtype=torch.float64))
     GradientPenalty()(critic, real, generated)
     share = ((critic.x - generated) / (real - generated)).reshape(64, -1)
     assert torch.allclose(share, share[:, :1].expand_as(share), atol=1e-8)

@@ -182,8 +182,7 @@ def test_a_critic_fitted_to_samples_gives_the_log_ratio(objective: SeparableObje
 
     def loss(coefficients: Tensor) -> Tensor:
         return objective.critic_loss(
-            objective.output(quadratic(coefficients, real)),
-            objective.output(quadratic(coefficients, generated)),
+            objective.output(quadratic(coefficients, real)), objective.output(quadratic(coefficients, generated))
         )
 
     fitted = fit(loss)
@@ -204,9 +203,7 @@ def test_a_critic_fitted_to_samples_gives_the_log_ratio(objective: SeparableObje
 
 
 @pytest.mark.parametrize(
-    ("objective", "outputs"),
-    [(Hinge(), [-1.0, 1.0, 1.0]), (TotalVariation(), [-1.0, 1.0, 1.0])],
-    ids=repr,
+    ("objective", "outputs"), [(Hinge(), [-1.0, 1.0, 1.0]), (TotalVariation(), [-1.0, 1.0, 1.0])], ids=repr
 )
 def test_the_optimum_of_a_sign_is_no_ratio(objective: Objective, outputs: list[float]) -> None:
     """At x = -1, 0, 1.5 the log ratio is -1.03, .028 and .567; the best output is a sign."""
@@ -223,16 +220,7 @@ def test_the_optimum_of_a_sign_is_no_ratio(objective: Objective, outputs: list[f
 def test_the_minimax_generator_has_the_divergences_own_gradient() -> None:
     """As p_G moves a little, the change of the divergence is the change of the loss with the critic held fixed."""
     shift = torch.zeros((), dtype=torch.float64, requires_grad=True)
-    for objective in (
-        KL(),
-        ReverseKL(),
-        Pearson(),
-        SquaredHellinger(),
-        JensenShannon(),
-        GAN(),
-        LSIF(),
-        UKL(),
-    ):
+    for objective in (KL(), ReverseKL(), Pearson(), SquaredHellinger(), JensenShannon(), GAN(), LSIF(), UKL()):
 
         def bound(mean: Tensor, objective: SeparableObjective = objective) -> Tensor:
             log_q = torch.distributions.Normal(mean, torch.ones_like(mean)).log_prob(X)

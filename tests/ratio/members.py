@@ -13,19 +13,7 @@ from pyro_gan import ratio, toys
 from pyro_gan.ratio import Calibrator
 from tests.registry import concrete_members
 
-__all__ = [
-    "MAPS",
-    "bent",
-    "cubic",
-    "doubled",
-    "every_map",
-    "exact",
-    "excess",
-    "far",
-    "far_bent",
-    "fitted",
-    "make",
-]
+__all__ = ["MAPS", "bent", "cubic", "doubled", "every_map", "exact", "excess", "far", "far_bent", "fitted", "make"]
 
 Score = Callable[[Tensor], Tensor]
 

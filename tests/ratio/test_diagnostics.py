@@ -24,10 +24,7 @@ def exact_scores(num_real: int, num_generated: int, auc: float = 0.8) -> tuple[T
 def test_against_scikit_learn(balance: int) -> None:
     metrics, linear = pytest.importorskip("sklearn.metrics"), pytest.importorskip("sklearn.linear_model")
     real, generated = exact_scores(2000 * balance, 2000)
-    real, generated = (
-        (1.7 * real + 0.3).round(decimals=1),
-        (1.7 * generated + 0.3).round(decimals=1),
-    )  # with ties
+    real, generated = ((1.7 * real + 0.3).round(decimals=1), (1.7 * generated + 0.3).round(decimals=1))  # with ties
     report = diagnose(real, generated)
     offset = math.log(balance)
     score = torch.cat([real, generated])
@@ -147,18 +144,7 @@ def test_one_outlier_does_not_stop_the_fit() -> None:
 def test_the_table_names_every_figure() -> None:
     report = diagnose(*(part.float() for part in exact_scores(500, 500)))
     text = str(report)
-    for name in (
-        "Dawid Z",
-        "slope",
-        "intercept",
-        "Brier",
-        "log loss",
-        "ECE",
-        "AUC",
-        "E_G[r]",
-        "ESS",
-        "Pareto k",
-    ):
+    for name in ("Dawid Z", "slope", "intercept", "Brier", "log loss", "ECE", "AUC", "E_G[r]", "ESS", "Pareto k"):
         assert name in text
     assert f"{report.auc:.4f}" in text and "500 real" in text
     with pytest.raises(dataclasses.FrozenInstanceError):

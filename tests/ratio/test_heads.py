@@ -71,15 +71,7 @@ def test_the_objective_is_required_and_must_have_a_ratio() -> None:
 
 @pytest.mark.parametrize(
     "objective",
-    [
-        Wasserstein(),
-        Hinge(),
-        Misclassification(),
-        TotalVariation(),
-        KLIEP(),
-        DonskerVaradhan(),
-        Minimax(Hinge()),
-    ],
+    [Wasserstein(), Hinge(), Misclassification(), TotalVariation(), KLIEP(), DonskerVaradhan(), Minimax(Hinge())],
     ids=repr,
 )
 def test_objectives_without_a_ratio_raise_at_the_door(objective: Objective) -> None:
@@ -217,10 +209,7 @@ def test_no_probability_raises(wrong: float) -> None:
 
 
 def test_nan_is_passed_on() -> None:
-    assert LogRatio.from_probability(lambda p: p)(torch.tensor([[0.5], [math.nan]])).isnan().tolist() == [
-        False,
-        True,
-    ]
+    assert LogRatio.from_probability(lambda p: p)(torch.tensor([[0.5], [math.nan]])).isnan().tolist() == [False, True]
 
 
 def test_gradient_goes_through() -> None:

@@ -274,8 +274,7 @@ def test_any_pyro_model_will_do() -> None:
 
 
 @pytest.mark.parametrize(
-    ("score", "message"),
-    [(math.nan, r"got \d+ NaN"), (math.inf, r"\d+ \+inf of 2000"), (-math.inf, "all -inf")],
+    ("score", "message"), [(math.nan, r"got \d+ NaN"), (math.inf, r"\d+ \+inf of 2000"), (-math.inf, "all -inf")]
 )
 def test_weights_that_cannot_be_resampled_raise(score: float, message: str) -> None:
     def log_ratio(x: Tensor) -> Tensor:

@@ -19,13 +19,7 @@ from pyro_gan.ratio import CalibratedLogRatio, TailGuard
 from pyro_gan.resampling import RejectionSampler, draws, rejection
 from pyro_gan.resampling._acceptance import budget_cut, drs_log_odds, drs_shift
 from tests.exact_targets import affine_toy, quadrature, uniform_latents
-from tests.statistics import (
-    assert_close_in_se,
-    assert_different,
-    assert_follows,
-    assert_mean,
-    assert_same_distribution,
-)
+from tests.statistics import assert_close_in_se, assert_different, assert_follows, assert_mean, assert_same_distribution
 
 NUM_OUTPUTS = 4000
 ONE = torch.ones(1, dtype=torch.float64)
@@ -102,10 +96,7 @@ def test_with_a_bound_outputs_are_draws_of_the_target() -> None:
 def test_a_bound_too_small_gives_other_outputs_and_the_test_sees_it() -> None:
     """Negative control: with a budget, heavy draws are accepted as if they weighed less."""
     gan, toy, bound = affine()
-    report, z = (
-        (result := RejectionSampler(gan, log_bound=bound, budget=0.2)(NUM_OUTPUTS)).report,
-        result.samples,
-    )
+    report, z = ((result := RejectionSampler(gan, log_bound=bound, budget=0.2)(NUM_OUTPUTS)).report, result.samples)
     assert not report.exact and report.c > 1
     assert_different(z["z"], toy.posterior.sample((NUM_OUTPUTS,)), "budget against the posterior")
 
@@ -305,9 +296,7 @@ def test_gamma_gives_the_papers_distribution_and_not_the_target(gamma: float) ->
     odds = drs_log_odds(truth.log_ratio(torch.linspace(-2, 2, 400_001, dtype=torch.float64)[:, None]), bound)
     percentile = odds.quantile(gamma / 100)
     bent = quadrature(
-        lambda z: nn.functional.logsigmoid(drs_log_odds(truth.log_ratio(2 * z[:, None]), bound) - percentile),
-        -1,
-        1,
+        lambda z: nn.functional.logsigmoid(drs_log_odds(truth.log_ratio(2 * z[:, None]), bound) - percentile), -1, 1
     )
     assert_follows(z, bent.cdf, "gamma's distribution")
     expected = math.exp(bent.log_normaliser) / 2

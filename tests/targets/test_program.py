@@ -130,11 +130,7 @@ Y, SD = numbers(28, 8, -3, 7), numbers(15, 10, 16, 11)
 # name -> model, args, kwargs
 MODELS: dict[str, tuple[Model, tuple[Any, ...], dict[str, Any]]] = {
     "schools": (schools, (Y,), {"sd": SD}),
-    "schools non-centred": (
-        poutine.reparam(schools, config={"theta": LocScaleReparam(0.0)}),
-        (Y,),
-        {"sd": SD},
-    ),
+    "schools non-centred": (poutine.reparam(schools, config={"theta": LocScaleReparam(0.0)}), (Y,), {"sd": SD}),
     "regression": (regression, (_rows(9, 3), (torch.arange(9) % 2).double()), {}),
     "Dirichlet": (dirichlet, (torch.arange(8) % 3,), {}),
     "LKJ": (correlation, (), {}),

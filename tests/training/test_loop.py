@@ -320,10 +320,7 @@ def test_a_checkpoint_that_does_not_fit_raises_and_touches_nothing(tmp_path, see
     renamed = generator._replace(name="decoder")
     part = SGD(generator.module[0].parameters(), lr=0.1)
     cases = {
-        "generator.module": [
-            critic,
-            generator._replace(module=wide, optimizer=SGD(wide.parameters(), lr=0.1)),
-        ],
+        "generator.module": [critic, generator._replace(module=wide, optimizer=SGD(wide.parameters(), lr=0.1))],
         "decoder.module is absent there": [critic, renamed],
         "generator.module is Sequential there and absent here": [critic],
         "generator.optimizer is SGD there and Adam": [

@@ -15,7 +15,7 @@ from tests.vi import toy
 SPECIAL: dict[str, Callable[[], LatentRatio]] = {
     "AdaptiveContrast": lambda: vi.AdaptiveContrast(
         network(uses_data=True), moments=GaussianGuide(toy.Gaussian(), dim=1).moments, prior=toy.prior()
-    ),
+    )
 }
 
 RATIOS: dict[str, type[LatentRatio]] = concrete_members(vi, LatentRatio)

@@ -9,12 +9,7 @@ from torch import nn
 
 from pyro_gan import LatentPosterior, VectorizedMCMC
 from pyro_gan.mcmc import MALA, IndependenceMH
-from pyro_gan.vi import (
-    GaussianGuide,
-    ImplicitGuide,
-    encoder_proposal,
-    encoder_starts,
-)
+from pyro_gan.vi import GaussianGuide, ImplicitGuide, encoder_proposal, encoder_starts
 from tests.statistics import assert_follows, assert_same_distribution
 from tests.vi import toy
 

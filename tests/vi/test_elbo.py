@@ -31,11 +31,7 @@ PARTICLES: dict[str, dict[str, Any]] = {
     "one": {},
     "five": {"num_particles": 5},
     "five vectorised": {"num_particles": 5, "vectorize_particles": True},
-    "five vectorised, nesting given": {
-        "num_particles": 5,
-        "vectorize_particles": True,
-        "max_plate_nesting": 2,
-    },
+    "five vectorised, nesting given": {"num_particles": 5, "vectorize_particles": True, "max_plate_nesting": 2},
 }
 
 

@@ -262,10 +262,7 @@ def test_it_fits_an_implicit_posterior(seed: int) -> None:
     assert list(loss.networks()) == ["guide", "z"]  # a function has no parameters to train
     svi = AdversarialSVI(
         loss,
-        {
-            "guide": torch.optim.Adam(guide.parameters(), lr=0.02),
-            "z": torch.optim.Adam(ratio.parameters(), lr=0.01),
-        },
+        {"guide": torch.optim.Adam(guide.parameters(), lr=0.02), "z": torch.optim.Adam(ratio.parameters(), lr=0.01)},
     )
     for _ in range(300):
         svi.step(x)

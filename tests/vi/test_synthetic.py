@@ -24,11 +24,7 @@ def test_explicit_likelihoods_are_densities(reduction: Any) -> None:
     weight = 3.0 if reduction == "sum" else 15.0
     for family, distance, constant in (
         ("laplace", (x - generated).abs().sum(-1), 5 * torch.tensor(1.5).double().log()),
-        (
-            "normal",
-            0.5 * (x - generated).square().sum(-1),
-            2.5 * torch.tensor(3 / (2 * torch.pi)).double().log(),
-        ),
+        ("normal", 0.5 * (x - generated).square().sum(-1), 2.5 * torch.tensor(3 / (2 * torch.pi)).double().log()),
     ):
         found = ExplicitLikelihood(family, weight, reduction=reduction).log_prob(generated, x)  # type: ignore[arg-type]
         torch.testing.assert_close(found, -3 * distance + constant, atol=1e-6, rtol=0)
@@ -123,9 +119,7 @@ def test_doors() -> None:
         SyntheticLikelihood(nn.Linear(3, 1), form="hinge")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="event_dim"):
         SyntheticLikelihood(
-            nn.Linear(3, 1),
-            explicit_likelihood=ExplicitLikelihood("laplace", 1.0, reduction="sum"),
-            event_dim=3,
+            nn.Linear(3, 1), explicit_likelihood=ExplicitLikelihood("laplace", 1.0, reduction="sum"), event_dim=3
         )
     with pytest.raises(ValueError, match="family"):
         ExplicitLikelihood("cauchy", 1.0, reduction="sum")  # type: ignore[arg-type]

@@ -91,11 +91,7 @@ def plot_acceptance(
 
 
 def plot_expected(
-    expected: Estimate[Tensor],
-    *,
-    ax: Axes | None = None,
-    label: str | None = None,
-    ylabel: str = "expected metric",
+    expected: Estimate[Tensor], *, ax: Axes | None = None, label: str | None = None, ylabel: str = "expected metric"
 ) -> Axes:
     """Plot the expected metric after every number of steps, with a band of two standard errors.
 
