@@ -83,21 +83,5 @@ def test_the_laws_find_the_examples_of_the_page() -> None:
             assert tests, f"no law of {file} has found {example}"
 
 
-def test_a_stranger_finds_and_passes_a_law() -> None:
-    """One law of each family; `make numbers` runs them all."""
-    laws = (
-        "(Barker and test_one_step_leaves_exact_draws_exact and banana)"
-        " or (Barker and test_vectorised_shapes) or Jeffreys or Kink or test_equal_samples_show_no_difference"
-    )
-    files = [
-        "tests/mcmc/test_contract.py",
-        "tests/mcmc/test_invariance.py",
-        *LAWS["Jeffreys"],
-        *LAWS["Kink"],
-        "tests/evaluate/test_metrics.py",
-    ]
-    assert " passed" in run_pytest("-p", "tests.with_extensions", "-k", laws, *files)
-
-
 def test_the_page_runs_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_page("docs/extend.md", tmp_path, monkeypatch)

@@ -97,14 +97,6 @@ def test_pyros_own_kernels_sample_the_model_unchanged(kernel: Any) -> None:
     assert_moments(mcmc.get_samples()["z"].reshape(20, 30, 3), toy, kernel.__name__, max_relative_se=None)
 
 
-@pytest.mark.parametrize("kernel", EXACT)
-def test_one_chain_under_pyro(kernel: str) -> None:
-    gan, toy = affine()
-    mcmc = MCMC(EXACT[kernel](gan), num_samples=6000, warmup_steps=300, disable_progbar=True)
-    mcmc.run()
-    assert_moments(mcmc.get_samples()["z"].reshape(20, 300, 3), toy, kernel, max_relative_se=None)
-
-
 # Unconstrained, a uniform prior is logistic: not the Gaussian that pCN walks in, and with a tail that the Gaussian
 # proposal of the tests leaves only slowly.
 @pytest.mark.parametrize("kernel", [name for name in EXACT if "PCN" not in name and name != "MetropolisHastings"])

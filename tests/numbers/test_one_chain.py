@@ -1,0 +1,19 @@
+"""One long chain of every exact kernel under `pyro.infer.MCMC`, against the closed form of an affine generator."""
+
+from __future__ import annotations
+
+import pytest
+from pyro.infer import MCMC
+
+from tests.mcmc.members import EXACT
+from tests.mcmc.test_closed_form import affine, assert_moments
+
+pytestmark = pytest.mark.numbers
+
+
+@pytest.mark.parametrize("kernel", EXACT)
+def test_one_chain_under_pyro(kernel: str) -> None:
+    gan, toy = affine()
+    mcmc = MCMC(EXACT[kernel](gan), num_samples=6000, warmup_steps=300, disable_progbar=True)
+    mcmc.run()
+    assert_moments(mcmc.get_samples()["z"].reshape(20, 300, 3), toy, kernel, max_relative_se=None)
