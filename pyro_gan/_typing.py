@@ -28,14 +28,14 @@ class Generator(Protocol):
     """Maps latents `(batch, *latent)` to data `(batch, *event)`, row by row."""
 
     def __call__(self, z: Tensor, /, **context: Tensor) -> Tensor:
-        """Return one datum for every latent."""
+        """Return one data point for every latent."""
 
 
 class Critic(Protocol):
     """Maps data `(batch, *event)` to one real score a row, `(batch,)` or `(batch, 1, ..., 1)`."""
 
     def __call__(self, x: Tensor, /, **context: Tensor) -> Tensor:
-        """Return one score for every datum."""
+        """Return one score for every data point."""
 
 
 @runtime_checkable
