@@ -43,8 +43,8 @@ class BatchedPotential(Protocol):
     """A Pyro model that evaluates its own potential on a batch of chains.
 
     Every method takes unconstrained values `{site: (*batch, *event)}` and returns `(*batch,)`. The potential is
-    `-log_prior - log_weight`: the prior can be drawn from, the weight cannot. The model splits large batches itself, into
-    passes of `chunk_size` rows; gradients are asked for in passes of that size.
+    `-log_prior - log_weight`: the prior can be drawn from, the weight cannot. The model splits large batches itself,
+    into passes of `chunk_size` rows; gradients are asked for in passes of that size.
     """
 
     chunk_size: int | None
