@@ -2,6 +2,7 @@
 
 from pyro_gan.ratio.calibrators import CalibratedLogRatio, CalibrationReport, calibrate
 from pyro_gan.ratio.diagnostics import FrontierPoint, RatioReport, Reliability, diagnose
+from pyro_gan.ratio.features import RandomFeatures
 from pyro_gan.ratio.fit import fit_log_ratio
 from pyro_gan.ratio.heads import LogRatio
 from pyro_gan.ratio.maps import Beta, Calibrator, Isotonic, MonotoneSpline, Platt, TailGuard, Temperature
@@ -16,6 +17,7 @@ __all__ = [
     "LogRatio",
     "MonotoneSpline",
     "Platt",
+    "RandomFeatures",
     "RatioReport",
     "Reliability",
     "TailGuard",

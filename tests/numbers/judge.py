@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 NUM_OUTPUTS = 10_000
-TRUTH_RUNS, TRUTH_DRAWS = 10, 1_000_000
+TRUTH_RUNS, TRUTH_DRAWS = 10, 200_000
 
 # Maps data to named statistics, each a vector or a number, with standard errors for independent data.
 Statistics = Callable[[Tensor], dict[str, tuple[Tensor, Tensor]]]
@@ -70,7 +70,7 @@ def resample(gan: LatentPosterior, num_draws: int) -> tuple[Run, WeightTail]:
 
 
 def truth(gan: LatentPosterior, statistics: Statistics) -> Estimates:
-    """Resample a million prior draws, ten times over; the error is that of the mean of ten."""
+    """Resample many prior draws, ten times over; the error is that of the mean of ten."""
     runs = []
     for _ in range(TRUTH_RUNS):
         run, tail = resample(gan, TRUTH_DRAWS)

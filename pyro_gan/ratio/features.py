@@ -1,0 +1,72 @@
+"""Features to compare samples by where the user names none: random projections, and shares of clusters of the data."""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pyro_gan.checks import count, extra, rows
+
+__all__ = ["RandomFeatures"]
+
+#: More rows say little more about 20 clusters.
+MAX_CLUSTERED = 10_000
+
+
+@final
+class RandomFeatures:
+    r"""Features that describe any data roughly: random projections of a row, and the cluster that it belongs to.
+
+    The means of these features are the mean of the data along random directions, and the share of the rows in each
+    cluster. They are fixed by the real rows and a seed, before any generated row is seen. They notice a class that is
+    missing or too frequent and a mean that is off. Features of a trained network notice more.
+
+    Args:
+        real: Real rows, `(real, *event)`; those that judge the samples may be the same, a log ratio's may not.
+        num_projections: Number of directions, of unit length.
+        num_clusters: Number of k-means clusters, at most the number of rows.
+        seed: Of the directions and the clusters.
+
+    Raises:
+        ValueError: if a row is not finite, there are fewer rows than clusters, or a number is no count.
+        ImportError: without scikit-learn.
+
+    Example:
+        >>> features = RandomFeatures(torch.randn(1000, 1, 8, 8), num_projections=64, num_clusters=20)
+        >>> features(torch.randn(5, 1, 8, 8)).shape
+        torch.Size([5, 84])
+    """
+
+    def __init__(
+        self, real: Float[Tensor, "real *event"], *, num_projections: int = 64, num_clusters: int = 20, seed: int = 0
+    ) -> None:
+        with extra("evaluate"):
+            from sklearn.cluster import KMeans
+        num_clusters = count("num_clusters", num_clusters)
+        num_projections = count("num_projections", num_projections)
+        seed = count("seed", seed, minimum=0, maximum=2**32 - 1)
+        rows("real data", real, minimum=num_clusters, cure="Scale whole numbers to floats first.")
+        table = real.detach().flatten(1).to("cpu", torch.float64)
+        generator = torch.Generator().manual_seed(seed)
+        directions = torch.randn(table.shape[1], num_projections, generator=generator, dtype=torch.float64)
+        self.event_shape = tuple(real.shape[1:])
+        self.mean = table.mean(0)
+        self.directions = directions / directions.norm(dim=0)
+        chosen = table[torch.randperm(len(table), generator=generator)[:MAX_CLUSTERED]]
+        found = KMeans(num_clusters, n_init=3, random_state=seed).fit(chosen.numpy())
+        self.centres = torch.from_numpy(found.cluster_centers_)
+
+    def __call__(self, x: Float[Tensor, "row *event"]) -> Float[Tensor, "row feature"]:
+        """Return the features, in float64 on the CPU: projections first, then one column of 0 and 1 for each cluster.
+
+        Raises:
+            ValueError: if the rows have another event shape or are not finite.
+        """
+        rows("data", x, event_shape=self.event_shape)
+        table = x.detach().flatten(1).to("cpu", torch.float64)
+        cluster = torch.cdist(table, self.centres).argmin(1)
+        shares = torch.nn.functional.one_hot(cluster, len(self.centres)).double()
+        return torch.cat([(table - self.mean) @ self.directions, shares], dim=1)
