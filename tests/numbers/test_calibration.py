@@ -14,6 +14,7 @@ from pyro_gan.objectives import Bernoulli
 from pyro_gan.ratio import Beta, Isotonic, MonotoneSpline, Platt, RatioReport, Temperature
 from tests import zoo
 from tests.numbers import mnist
+from tests.numbers.seeds import SEEDS
 
 pytestmark = [pytest.mark.numbers, pytest.mark.filterwarnings("ignore")]
 METHODS = {
@@ -36,7 +37,7 @@ def of_report(report: RatioReport) -> dict[str, float]:
     return {key: getattr(report, key) for key in ("log_loss", "slope", "ece", "auc")}
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_mnist_discriminator(seed: int, figure) -> None:
     pyro.set_rng_seed(seed)
     generator, prior = zoo.mnist_generator(), zoo.mnist_prior()

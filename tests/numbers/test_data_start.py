@@ -13,13 +13,14 @@ from scipy import stats
 from pyro_gan import LatentPosterior, VectorizedMCMC, toys
 from pyro_gan.mcmc import IndependenceMH
 from tests.mcmc.shift_laws import ShiftLaws
+from tests.numbers.seeds import SEEDS
 from tests.statistics import assert_close_in_se, assert_follows
 
 pytestmark = pytest.mark.numbers
 NUM_CHAINS, NUM_STEPS = 20_000, 640
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("policy", ["continue", "drop", "restart"])
 @pytest.mark.parametrize("auc", [0.90, 0.95, 0.98, 0.983])
 def test_policies(auc: float, policy: str, seed: int, figure) -> None:

@@ -27,11 +27,11 @@ from pyro_gan.likelihood import (
 from pyro_gan.objectives import EntropicTransport, fit_transport
 from tests import zoo
 from tests.likelihood.linear_models import SWEEP, gan_of, zigzag
+from tests.numbers.seeds import SEEDS
 from tests.statistics import FALSE_ALARM
 
 pytestmark = [pytest.mark.numbers, pytest.mark.filterwarnings("ignore:.*effective sample size")]
 LAMBDA, NUM_IMAGES = 0.5, 10
-SEEDS = pytest.mark.parametrize("seed", [0, 1, 2])
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +44,7 @@ def beyond_chance(error: Tensor) -> float:
     return float(stats.t.isf(FALSE_ALARM, len(error) - 1)) * float(error.std()) / math.sqrt(len(error))
 
 
-@SEEDS
+@pytest.mark.parametrize("seed", SEEDS)
 def test_annealing_in_ten_dimensions(seed: int, figure) -> None:
     pyro.set_rng_seed(seed)
     linear = zigzag()
@@ -67,7 +67,7 @@ def test_annealing_in_ten_dimensions(seed: int, figure) -> None:
     assert gaps[0] > gaps[1] > gaps[2] - 0.1 and gaps[2] < 0.4
 
 
-@SEEDS
+@pytest.mark.parametrize("seed", SEEDS)
 def test_dimension_sweep(seed: int, figure) -> None:
     """Data N(0, I) under G(z) = z and lambda 0.1: the surrogate is 0.0057 nats a dimension below the exact value."""
     pyro.set_rng_seed(seed)
@@ -110,7 +110,7 @@ def potential_network() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(784, 256), nn.SiLU(), nn.Linear(256, 1))
 
 
-@SEEDS
+@pytest.mark.parametrize("seed", SEEDS)
 def test_an_image_model(seed: int, figure: Callable[..., None]) -> None:
     """The zoo's MNIST GAN in float32, on real digits: annealing is far above the surrogate, and both are finite."""
     pyro.set_rng_seed(seed)

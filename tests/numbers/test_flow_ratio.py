@@ -27,6 +27,7 @@ from pyro_gan.objectives import (
 from pyro_gan.ratio import diagnose
 from pyro_gan.training import Player, train
 from tests.flow_pair import flow_pair
+from tests.numbers.seeds import SEEDS
 
 pytestmark = pytest.mark.numbers
 NUM_DATA, NUM_STEPS, BATCH, NUM_JUDGED = 10_000, 1000, 256, 20_000
@@ -69,7 +70,7 @@ def balanced_log_loss(real: Tensor, generated: Tensor) -> float:
     return float(softplus(-real).mean() + softplus(generated).mean()) / 2
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("pair", PAIRS)
 @torch.no_grad()
 def test_every_objective_against_the_exact_ratio(pair: str, seed: int, figure) -> None:

@@ -10,6 +10,7 @@ from pyro_gan import ImportanceResampler, LatentPosterior, VectorizedMCMC, toys
 from pyro_gan.evaluate import mode_report
 from pyro_gan.mcmc import IndependenceMH
 from tests.exact_targets import never_moved_probability
+from tests.numbers.seeds import SEEDS
 from tests.statistics import assert_close_in_se
 
 pytestmark = pytest.mark.numbers
@@ -27,7 +28,7 @@ def outputs(sampler: str, gan: LatentPosterior, toy: toys.Toy) -> torch.Tensor:
     return toy.sample_data(NUM_OUTPUTS)
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("sampler", ["IndependenceMH", "ImportanceResampler", "data themselves"])
 def test_exact_grid(sampler: str, seed: int, figure) -> None:
     pyro.set_rng_seed(seed)
@@ -40,7 +41,7 @@ def test_exact_grid(sampler: str, seed: int, figure) -> None:
     assert 0.0493 <= report.mode_sd <= 0.0505
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_never_moved_share_at_auc_98(seed: int, figure) -> None:
     pyro.set_rng_seed(seed)
     num_chains = 5000

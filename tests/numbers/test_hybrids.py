@@ -31,9 +31,9 @@ from pyro_gan.vi import (
     ImplicitGuide,
     Joined,
 )
+from tests.numbers.seeds import SEEDS
 
 pytestmark = pytest.mark.numbers
-SEEDS = [0, 1, 2]
 BATCH, NUM_OUTPUTS = 64, 2_000
 MODE_SD = 0.05
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from pyro_gan import LatentPosterior, VectorizedMCMC
 from pyro_gan.mcmc import BatchHMC
 from pyro_gan.vi import AdaptiveContrast, AdversarialSVI, GaussianGuide, ImplicitGuide, RatioELBO
+from tests.numbers.seeds import SEEDS
 
 pytestmark = pytest.mark.numbers
 NUM_DRAWS, NUM_STEPS, BATCH, SD = 5_000, 1_500, 256, 0.4
@@ -123,7 +124,7 @@ def gaussian_draws(log_likelihood: Callable[[Tensor], Tensor]) -> Tensor:
         return guide.conditional(torch.zeros(NUM_DRAWS, 1)).sample()
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_an_implicit_guide_fits_what_a_gaussian_cannot(name: str, seed: int, figure) -> None:
     torch.set_num_threads(1)  # small networks

@@ -28,6 +28,7 @@ from pyro_gan.likelihood import (
 )
 from pyro_gan.objectives import EntropicTransport, fit_gan
 from tests import zoo
+from tests.numbers.seeds import SEEDS
 
 __all__ = ["auc", "cifar10", "draw", "fashion", "fit", "image_sets", "scores"]
 
@@ -137,7 +138,7 @@ def scores(digit: int) -> dict[str, dict[str, Tensor]]:
     }
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("digit", [1, 8])
 def test_a_model_of_one_digit(digit: int, seed: int, figure) -> None:
     """All models, the linear one too, tell an easy class from sharp images; smooth images never look foreign."""

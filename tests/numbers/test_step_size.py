@@ -18,6 +18,7 @@ from torch import Tensor
 from pyro_gan import LatentPosterior, VectorizedMCMC, toys
 from pyro_gan.evaluate import mode_report
 from pyro_gan.mcmc import MALA, ULA
+from tests.numbers.seeds import SEEDS
 from tests.statistics import FALSE_ALARM, two_sample_p_value
 
 pytestmark = pytest.mark.numbers
@@ -72,7 +73,7 @@ def seen_by_the_test(x: Tensor, toy: toys.Toy) -> Tensor:
 
 
 @pytest.mark.filterwarnings("ignore:.* of the chains", "ignore:Precision loss")
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("name", CASES)
 def test_step_size(name: str, seed: int, figure) -> None:
     torch.set_num_threads(1)
