@@ -33,7 +33,7 @@ types: $(STAMP) ## mypy
 test: $(STAMP) doctest ## the fast tests and the doctests, minutes (ARGS="-k latent" for a few)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not numbers" --numprocesses=2 --durations=10 $(ARGS)
 
-numbers: $(STAMP) ## the slow tests: trains, runs real networks (PYRO_GAN_ZOO), writes numbers.json (PYRO_GAN_NUMBERS_SEEDS=3)
+numbers: $(STAMP) ## the slow tests: trains, runs real networks (PYRO_GAN_ZOO), writes numbers.json (PYRO_GAN_NUMBERS=full for all of the docs)
 	$(BIN)/python -m pytest tests/numbers -m numbers --numprocesses=2 --dist=loadgroup --durations=0 $(ARGS)
 
 doctest: $(STAMP) ## the examples in the docstrings

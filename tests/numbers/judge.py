@@ -13,6 +13,7 @@ from torch import Tensor
 from pyro_gan import ImportanceResampler, LatentPosterior, VectorizedMCMC
 from pyro_gan.importance import WeightTail
 from pyro_gan.mcmc import BatchKernel, IndependenceMH
+from tests.numbers.size import FULL
 from tests.statistics import NUM_SE
 
 __all__ = [
@@ -32,7 +33,7 @@ __all__ = [
 ]
 
 NUM_OUTPUTS = 10_000
-TRUTH_RUNS, TRUTH_DRAWS = 10, 200_000
+TRUTH_RUNS, TRUTH_DRAWS = 10, 1_000_000 if FULL else 200_000
 
 # Maps data to named statistics, each a vector or a number, with standard errors for independent data.
 Statistics = Callable[[Tensor], dict[str, tuple[Tensor, Tensor]]]

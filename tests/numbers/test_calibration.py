@@ -14,7 +14,7 @@ from pyro_gan.objectives import Bernoulli
 from pyro_gan.ratio import Beta, Isotonic, MonotoneSpline, Platt, RatioReport, Temperature
 from tests import zoo
 from tests.numbers import mnist
-from tests.numbers.seeds import SEEDS
+from tests.numbers.size import SEEDS
 
 pytestmark = [pytest.mark.numbers, pytest.mark.filterwarnings("ignore")]
 METHODS = {

@@ -13,7 +13,7 @@ from scipy import stats
 from pyro_gan import LatentPosterior, VectorizedMCMC, toys
 from pyro_gan.mcmc import IndependenceMH
 from tests.mcmc.shift_laws import ShiftLaws
-from tests.numbers.seeds import SEEDS
+from tests.numbers.size import SEEDS
 from tests.statistics import assert_close_in_se, assert_follows
 
 pytestmark = pytest.mark.numbers

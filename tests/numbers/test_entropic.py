@@ -27,7 +27,7 @@ from pyro_gan.likelihood import (
 from pyro_gan.objectives import EntropicTransport, fit_transport
 from tests import zoo
 from tests.likelihood.linear_models import SWEEP, gan_of, zigzag
-from tests.numbers.seeds import SEEDS
+from tests.numbers.size import SEEDS
 from tests.statistics import FALSE_ALARM
 
 pytestmark = [pytest.mark.numbers, pytest.mark.filterwarnings("ignore:.*effective sample size")]

@@ -19,12 +19,14 @@ from pyro_gan.resampling import RejectionSampler
 from tests.numbers import gaussians25, mnist
 from tests.numbers.judge import NUM_OUTPUTS as JUDGED
 from tests.numbers.judge import TRUTH_DRAWS, TRUTH_RUNS, Run, agrees, estimate, worst_r_hat
+from tests.numbers.size import FULL
 
 pytestmark = [pytest.mark.numbers, pytest.mark.filterwarnings("ignore")]
 
 #: Outputs, and the cost of each: a forward of both networks counts 1, a gradient 2, so a value with its gradient 3.
-NUM_OUTPUTS, COST = 4000, 100
-NUM_CHAINS, DRAWS = 400, 10
+NUM_OUTPUTS, COST = 4000 if FULL else 1000, 100
+DRAWS = 10
+NUM_CHAINS = NUM_OUTPUTS // DRAWS
 
 
 class Counter:

@@ -27,7 +27,7 @@ from pyro_gan.objectives import (
 from pyro_gan.ratio import diagnose
 from pyro_gan.training import Player, train
 from tests.flow_pair import flow_pair
-from tests.numbers.seeds import SEEDS
+from tests.numbers.size import SEEDS
 
 pytestmark = pytest.mark.numbers
 NUM_DATA, NUM_STEPS, BATCH, NUM_JUDGED = 10_000, 1000, 256, 20_000

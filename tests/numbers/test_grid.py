@@ -10,7 +10,7 @@ from pyro_gan import ImportanceResampler, LatentPosterior, VectorizedMCMC, toys
 from pyro_gan.evaluate import mode_report
 from pyro_gan.mcmc import IndependenceMH
 from tests.exact_targets import never_moved_probability
-from tests.numbers.seeds import SEEDS
+from tests.numbers.size import SEEDS
 from tests.statistics import assert_close_in_se
 
 pytestmark = pytest.mark.numbers

@@ -31,7 +31,7 @@ from pyro_gan.vi import (
     ImplicitGuide,
     Joined,
 )
-from tests.numbers.seeds import SEEDS
+from tests.numbers.size import SEEDS
 
 pytestmark = pytest.mark.numbers
 BATCH, NUM_OUTPUTS = 64, 2_000

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from pyro_gan import LatentPosterior, VectorizedMCMC
 from pyro_gan.mcmc import BatchHMC
 from pyro_gan.vi import AdaptiveContrast, AdversarialSVI, GaussianGuide, ImplicitGuide, RatioELBO
-from tests.numbers.seeds import SEEDS
+from tests.numbers.size import SEEDS
 
 pytestmark = pytest.mark.numbers
 NUM_DRAWS, NUM_STEPS, BATCH, SD = 5_000, 1_500, 256, 0.4

@@ -13,7 +13,8 @@ from pyro_gan import ImportanceResampler, LatentPosterior, VectorizedMCMC
 from pyro_gan.evaluate import mode_jsd
 from pyro_gan.mcmc import ISIR, MALA, BatchKernel, IndependenceMH, LocalGlobal, fit_proposal
 from tests.numbers.gaussians25 import POSTERIORS, modes, statistics, true_values
-from tests.numbers.judge import NUM_OUTPUTS, Estimates, Run, agrees, estimate, worst_r_hat
+from tests.numbers.judge import Estimates, Run, agrees, estimate, worst_r_hat
+from tests.numbers.size import FULL
 from tests.numbers.test_equal_cost import Counter
 from tests.statistics import NUM_SE
 
@@ -22,7 +23,8 @@ pytestmark = [pytest.mark.numbers, pytest.mark.filterwarnings("ignore")]
 #: Largest cost of an output, warmup and the fit of a proposal included. A forward pass of generator and critic counts
 #: 1, a value with its gradient 3, as in `test_equal_cost`.
 COST = 300
-NUM_CHAINS, DRAWS = 1000, 10
+NUM_CHAINS, DRAWS = 1000 if FULL else 250, 10
+NUM_OUTPUTS = NUM_CHAINS * DRAWS
 PARTICLES, LOCAL = 10, 1
 
 #: A flow is fitted to this number of outputs of importance resampling; their draws cost a tenth of the whole.

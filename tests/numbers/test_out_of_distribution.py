@@ -28,7 +28,7 @@ from pyro_gan.likelihood import (
 )
 from pyro_gan.objectives import EntropicTransport, fit_gan
 from tests import zoo
-from tests.numbers.seeds import SEEDS
+from tests.numbers.size import SEEDS
 
 __all__ = ["auc", "cifar10", "draw", "fashion", "fit", "image_sets", "scores"]
 

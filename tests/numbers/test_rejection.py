@@ -8,7 +8,7 @@ import pytest
 from pyro_gan import LatentPosterior, toys
 from pyro_gan.evaluate import ModeReport, mode_report
 from pyro_gan.resampling import RejectionReport, RejectionSampler
-from tests.numbers.seeds import SEEDS
+from tests.numbers.size import SEEDS
 
 pytestmark = pytest.mark.numbers
 NUM_OUTPUTS = 40_000

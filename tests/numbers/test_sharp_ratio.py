@@ -2,7 +2,7 @@
 
 Two targets are known exactly, a Gaussian in ten dimensions and 25 needles in two; the third is the zoo's MNIST GAN with
 a fresh conv critic, trained until it separates, at two temperatures. The default takes minutes: few repeats, and one
-temperature for MNIST. `PYRO_GAN_SHARP_REPEATS=20` makes the full table; `python -m tests.numbers.test_sharp_ratio`
+temperature for MNIST. `PYRO_GAN_NUMBERS=full` makes the full table; `python -m tests.numbers.test_sharp_ratio`
 prints it from numbers.json.
 """
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -30,13 +29,13 @@ from pyro_gan.mcmc import ISIR, MALA, PCN, BatchHMC, BatchKernel, ChEES, Indepen
 from pyro_gan.toys.base import DensityRatio
 from pyro_gan.toys.mixture import GridMixture
 from tests import zoo
+from tests.numbers.size import FULL
 from tests.numbers.test_equal_cost import Counter
 
 pytestmark = [pytest.mark.numbers, pytest.mark.filterwarnings("ignore")]
 
-FULL = "PYRO_GAN_SHARP_REPEATS" in os.environ
 #: Repeats on the exact targets, and on MNIST.
-REPEATS, MNIST_REPEATS = (int(os.environ.get("PYRO_GAN_SHARP_REPEATS", default)) for default in ("8", "2"))
+REPEATS, MNIST_REPEATS = (20, 20) if FULL else (8, 2)
 #: Outputs, and the cost of a run in forwards of generator and critic; a value with its gradient counts 3.
 NUM_OUTPUTS, COST = 200, 65_000
 TRUTH_RUNS, TRUTH_DRAWS = 10, 200_000 if FULL else 50_000

@@ -18,7 +18,7 @@ from torch import Tensor
 from pyro_gan import LatentPosterior, VectorizedMCMC, toys
 from pyro_gan.evaluate import mode_report
 from pyro_gan.mcmc import MALA, ULA
-from tests.numbers.seeds import SEEDS
+from tests.numbers.size import SEEDS
 from tests.statistics import FALSE_ALARM, two_sample_p_value
 
 pytestmark = pytest.mark.numbers

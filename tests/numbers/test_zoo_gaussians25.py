@@ -7,7 +7,7 @@ import pytest
 from pyro_gan.mcmc import MALA, BatchHMC
 from tests.numbers.gaussians25 import POSTERIORS, before, judged, statistics, true_values
 from tests.numbers.judge import Schedule, compare_with_truth, resample
-from tests.numbers.seeds import SEEDS
+from tests.numbers.size import SEEDS
 from tests.statistics import NUM_SE
 
 pytestmark = pytest.mark.numbers
