@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import warnings
 from typing import final
 
@@ -52,14 +53,14 @@ class LatentPosterior(nn.Module):
         log_ratio: `x: (batch, *event) -> (batch,)`, the log of data density over generator density in nats:
             `LogRatio`, the result of `calibrate` or `fit_log_ratio`, or any callable.
         prior: The latents' distribution, with an empty batch shape and at least one event dimension.
-        temperature: `T`. Above 1 it flattens the ratio; at infinity the generator alone would remain.
+        temperature: `T`. Above 1 it flattens the ratio; at `math.inf` the generator alone remains.
         site: Name of the latent site.
         chunk_size: Rows per pass through the networks; if None 500 on a CPU, 10 000 elsewhere.
 
     Raises:
         ValueError: if a network is in training mode where that matters, draws noise, couples the rows of a batch,
             or disagrees with the prior or the other network about a shape or a dtype; if a score is NaN for every
-            prior draw tried; if the temperature is not positive and finite.
+            prior draw tried; if the temperature is not positive.
 
     References:
         Discriminator Rejection Sampling, Azadi et al., 2019, https://arxiv.org/abs/1810.06758;
@@ -87,7 +88,8 @@ class LatentPosterior(nn.Module):
     ) -> None:
         super().__init__()
         cure = "1 leaves the ratio as it is, more flattens it."
-        self.temperature = real("temperature", temperature, above=0, cure=cure)
+        alone = isinstance(temperature, float) and temperature == math.inf
+        self.temperature = math.inf if alone else real("temperature", temperature, above=0, cure=cure)
         check_eval(function("log_ratio", log_ratio), "log_ratio")
         latents = LatentPrior(generator, prior, site=site, chunk_size=chunk_size)
         self.generator = latents.generator

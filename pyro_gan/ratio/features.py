@@ -58,9 +58,15 @@ class RandomFeatures:
         chosen = table[torch.randperm(len(table), generator=generator)[:MAX_CLUSTERED]]
         found = KMeans(num_clusters, n_init=3, random_state=seed).fit(chosen.numpy())
         self.centres = torch.from_numpy(found.cluster_centers_)
+        # In the units of their spread over the real rows no column outweighs the others.
+        self.scale = torch.ones(num_projections + num_clusters, dtype=torch.float64)
+        spread = self(real).std(0)
+        self.scale = torch.where(spread > 1e-6 * spread.max(), spread, spread.max())
 
     def __call__(self, x: Float[Tensor, "row *event"]) -> Float[Tensor, "row feature"]:
-        """Return the features, in float64 on the CPU: projections first, then one column of 0 and 1 for each cluster.
+        """Return the features, in float64 on the CPU, each of standard deviation 1 over the real rows.
+
+        Projections come first, then for each cluster a column that has one value in the cluster and 0 outside.
 
         Raises:
             ValueError: if the rows have another event shape or are not finite.
@@ -69,4 +75,4 @@ class RandomFeatures:
         table = x.detach().flatten(1).to("cpu", torch.float64)
         cluster = torch.cdist(table, self.centres).argmin(1)
         shares = torch.nn.functional.one_hot(cluster, len(self.centres)).double()
-        return torch.cat([(table - self.mean) @ self.directions, shares], dim=1)
+        return torch.cat([(table - self.mean) @ self.directions, shares], dim=1) / self.scale

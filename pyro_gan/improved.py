@@ -1,0 +1,287 @@
+"""One call: a generator and real data in, a better generator out, with the certificate that it is better."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from jaxtyping import Float
+from pyro.distributions import TorchDistribution
+from torch import Tensor, nn
+
+from pyro_gan import checks
+from pyro_gan._networks import by_chunk, check_eval, chunk_rows
+from pyro_gan._random import rng_fork
+from pyro_gan._typing import Critic, Generator
+from pyro_gan.evaluate.features import extract_features
+from pyro_gan.evaluate.temperature import TemperatureStep, certify_temperature, choose_temperature
+from pyro_gan.latent import LatentPosterior
+from pyro_gan.ratio import RandomFeatures, calibrate, fit_log_ratio
+from pyro_gan.resampling import ImportanceResampler
+
+__all__ = ["ImprovedGenerator", "ImprovementReport", "improve", "resample"]
+
+#: Real rows that choose, and again rows that certify: a quarter of all, and at most so many.
+MAX_JUDGING_ROWS = 5000
+#: Fewest of either: the Frechet distance of fewer rows is mostly noise.
+MIN_JUDGING_ROWS = 100
+#: Draws of the generator that choose, and again draws that certify.
+NUM_DRAWS = 20_000
+#: Effective draws for each output of `resample`: about one output in twenty is then a copy of another.
+DRAWS_PER_OUTPUT = 10
+
+Features = Callable[[Tensor], Tensor]
+Sampler = Callable[[LatentPosterior, int], Tensor]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class ImprovementReport:
+    """What was tried, what was certified, and what was said on the way. `print` it for a table."""
+
+    #: Name of the chosen ratio, "calibrated critic" or "fresh critic"; None if no ratio could be made.
+    ratio: str | None
+    #: Certified power of the ratio, 0 for the generator alone.
+    inverse_temperature: float
+    #: Real rows that made the ratio, that chose the power, and that certified it.
+    num_fit: int
+    num_choose: int
+    num_certify: int
+    #: Every power tried for the chosen ratio, on the rows that choose. Distances are of the features.
+    chosen: tuple[TemperatureStep, ...]
+    #: The powers tested on the rows that certify, from the flattest on.
+    certified: tuple[TemperatureStep, ...]
+    #: Warnings and errors that came up, and which ratio they are about.
+    messages: tuple[str, ...]
+
+    @property
+    def verdict(self) -> str:
+        """Whether the generator was improved, in one sentence."""
+        if self.inverse_temperature:
+            change = next(s.change for s in self.certified if s.inverse_temperature == self.inverse_temperature)
+            return (
+                f"Better: the Frechet distance of the features falls from {change.before:.4g} to {change.after:.4g} "
+                f"({change.difference:+.4g} +- {change.standard_error:.2g}) with the {self.ratio} at 1/T = "
+                f"{self.inverse_temperature:.3f}."
+            )
+        if self.ratio is None:
+            return "No log ratio could be made, so the generator is used as it is."
+        return f"The {self.ratio} was not shown to improve the outputs, so the generator is used as it is."
+
+    def __str__(self) -> str:
+        head = ["1/T", "effective draws", "before", "after", "change", "verdict"]
+        lines = [self.verdict, f"{self.num_fit} real rows fit, {self.num_choose} choose, {self.num_certify} certify"]
+        for title, steps in (("chosen among", self.chosen), ("certified", self.certified)):
+            table = [head, *(step.row() for step in steps)]
+            lines += [title] + ["  {:>6} {:>16} {:>10} {:>10} {:>20}  {}".format(*row) for row in table]
+        return "\n".join([*lines, *self.messages])
+
+
+@final
+class ImprovedGenerator(nn.Module):
+    """A generator whose outputs are drawn from a latent posterior: call it with a number of outputs.
+
+    Args:
+        posterior: The latent posterior, at an infinite temperature for the generator alone.
+        sampler: Draws latents of the posterior, `(posterior, num_outputs) -> (output, *latent)`.
+        report: How it came about; None if it was made by hand.
+
+    Example:
+        >>> from pyro_gan import toys
+        >>> toy = toys.gaussian_shift(0.8)
+        >>> better = ImprovedGenerator(LatentPosterior(toy.generator, toy.log_ratio, toy.prior))
+        >>> better(5).shape
+        torch.Size([5, 1])
+    """
+
+    def __init__(
+        self, posterior: LatentPosterior, *, sampler: Sampler | None = None, report: ImprovementReport | None = None
+    ) -> None:
+        super().__init__()
+        self.posterior = checks.instance("posterior", posterior, LatentPosterior)
+        self.sampler = resample if sampler is None else checks.function("sampler", sampler)
+        self.report = report
+
+    @property
+    def temperature(self) -> float:
+        """The posterior's temperature; infinite if the generator is used alone."""
+        return self.posterior.temperature
+
+    def forward(self, num_outputs: int) -> Float[Tensor, "output *event"]:
+        """Return that many outputs, without gradient."""
+        num_outputs = checks.count("num_outputs", num_outputs)
+        if math.isinf(self.temperature):
+            z = self.posterior.prior.sample((num_outputs,))
+        else:
+            z = self.sampler(self.posterior, num_outputs)
+        return self.posterior.decode(z)
+
+
+def resample(posterior: LatentPosterior, num_outputs: int) -> Float[Tensor, "output *latent"]:
+    """Draw latents by importance resampling, from enough prior draws that about one in twenty is a copy.
+
+    Args:
+        posterior: The latent posterior.
+        num_outputs: Number of latents.
+
+    Returns:
+        Latents, in random order.
+    """
+    with rng_fork(), torch.no_grad():
+        share = ImportanceResampler(posterior, min_ess=1)(1, 10_000).report.tail.ess_fraction
+    num_draws = math.ceil(max(num_outputs, 100) * DRAWS_PER_OUTPUT / share)
+    return ImportanceResampler(posterior, min_ess=1)(num_outputs, num_draws).samples[posterior.site]
+
+
+def improve(
+    generator: Generator,
+    real: Float[Tensor, "real *event"],
+    *,
+    prior: TorchDistribution,
+    critic: Critic | None = None,
+    network: nn.Module | None = None,
+    features: Features | None = None,
+    sampler: Sampler | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> ImprovedGenerator:
+    """Make a better generator of a trained one, or give it back as it is; a test on held-out rows decides.
+
+    The real rows are split into three parts. The first makes a log ratio: `calibrate` of the critic, `fit_log_ratio`
+    of the network, or both. The second chooses a ratio and the power 1/T of it that brings resampled outputs closest
+    to the data. The third certifies: powers are tested from the flattest up to the chosen one, each one-sided at 5 %,
+    and the first failure ends the tests. So outputs change only where a judge that chose nothing has seen them improve.
+    If the ratio is worth nothing, the generator is left as it is in at least 95 of 100 runs.
+
+    The judge is the Frechet distance of the features. It sees what the features see, and no more.
+
+    Args:
+        generator: The trained generator, `(batch, *latent) -> (batch, *event)`, in evaluation mode.
+        real: Real rows, `(real, *event)`, that did not train the critic. At least 400; some thousands are better.
+        prior: Distribution of the latents.
+        critic: The generator's own critic or any other, to be calibrated.
+        network: An untrained critic, to be fitted; it trains in place.
+        features: Maps rows to columns, `(batch, *event) -> (batch, feature)`, such as a classifier without its last
+            layer; `RandomFeatures` of the first part of the rows if None.
+        sampler: Draws latents of the posterior, `(posterior, num_outputs) -> latents`; `resample` if None.
+        seed: Of the split, the draws and the fit. Global generators are left as they were.
+        progress: Whether to show a bar during a fit.
+
+    Returns:
+        The improved generator. `print(better.report)` shows what was tried.
+
+    Raises:
+        ValueError: if neither a critic nor a network is given, there are too few rows, or shapes disagree.
+
+    Example:
+        >>> from pyro_gan import toys
+        >>> toy = toys.gaussian_shift(0.8)
+        >>> better = improve(toy.generator, toy.sample_data(4000), prior=toy.prior, critic=toy.log_ratio)
+        >>> better.temperature < 2, better(5).shape
+        (True, torch.Size([5, 1]))
+    """
+    if critic is None and network is None:
+        raise ValueError(
+            "Expected a critic to calibrate or a network to fit; got neither. Pass critic=discriminator, or an "
+            "untrained network=nn.Sequential(...) that maps data to one number a row."
+        )
+    check_eval(checks.function("generator", generator), "generator")
+    checks.rows("real data", real, cure="Scale images as the generator does.")
+    num_judging = min(len(real) // 4, MAX_JUDGING_ROWS)
+    if num_judging < MIN_JUDGING_ROWS:
+        raise ValueError(
+            f"Expected at least {4 * MIN_JUDGING_ROWS} real rows, to fit, to choose and to certify on different ones; "
+            f"got {len(real)}. Collect more."
+        )
+    with rng_fork():
+        torch.manual_seed(checks.count("seed", seed, minimum=0))
+        order = torch.randperm(len(real))
+        sizes = [len(real) - 2 * num_judging, num_judging, num_judging]
+        fit, choose, certify = (real[part.to(real.device)] for part in order.split(sizes))
+        describe = RandomFeatures(fit, seed=seed) if features is None else features
+        ratios, messages = _ratios(generator, prior, fit, critic, network, progress)
+        best: tuple[str, LatentPosterior, float, tuple[TemperatureStep, ...]] | None = None
+        real_features = extract_features(choose, describe)
+        pool = prior.sample((NUM_DRAWS,))
+        for name, ratio in ratios.items():
+            posterior = LatentPosterior(generator, ratio, prior)
+            scores, x = _scored(posterior, pool, describe)
+            power, steps = choose_temperature(x, scores, real_features, seed=seed)
+            if best is None or _distance(steps, power) < _distance(best[3], best[2]):
+                best = name, posterior, power, steps
+        if best is None:
+            report = ImprovementReport(None, 0.0, *sizes, (), (), tuple(messages))
+            alone = LatentPosterior(generator, _no_ratio, prior, temperature=math.inf)
+            return ImprovedGenerator(alone, sampler=sampler, report=report)
+        name, posterior, power, chosen = best
+        tested = [step.inverse_temperature for step in chosen if step.inverse_temperature <= power]
+        certified: tuple[TemperatureStep, ...] = ()
+        if tested:
+            scores, x = _scored(posterior, prior.sample((NUM_DRAWS,)), describe)
+            real_features = extract_features(certify, describe)
+            power, certified = certify_temperature(x, scores, real_features, inverse_temperatures=tested, seed=seed)
+        report = ImprovementReport(name, power, *sizes, chosen, certified, tuple(messages))
+        temperature = 1 / power if power else math.inf
+        posterior = LatentPosterior(generator, ratios[name], prior, temperature=temperature)
+        return ImprovedGenerator(posterior, sampler=sampler, report=report)
+
+
+def _ratios(
+    generator: Generator,
+    prior: TorchDistribution,
+    real: Tensor,
+    critic: Critic | None,
+    network: nn.Module | None,
+    progress: bool,
+) -> tuple[dict[str, Critic], list[str]]:
+    """Return the log ratios that could be made, by name, and what was said on the way."""
+    ratios: dict[str, Critic] = {}
+    messages: list[str] = []
+    makers: dict[str, Callable[[], Critic]] = {}
+    if critic is not None:
+        own = critic
+
+        def calibrated() -> Critic:
+            with torch.no_grad():
+                z = prior.sample((max(len(real), 10_000),))
+                return calibrate(own, real, by_chunk(generator, z, None))
+
+        makers["calibrated critic"] = calibrated
+    if network is not None:
+        fresh = network
+        makers["fresh critic"] = lambda: fit_log_ratio(generator, prior, real, fresh, progress=progress)
+    for name, make in makers.items():
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            try:
+                ratios[name] = make()
+            except RuntimeError as error:  # no state of the critic leaves enough overlap
+                messages.append(f"{name}: {error}")
+        messages += [f"{name}: {warning.message}" for warning in caught]
+    return ratios, messages
+
+
+def _scored(posterior: LatentPosterior, z: Tensor, features: Features) -> tuple[Tensor, Tensor]:
+    """Return the log ratios of latents and the features of their outputs."""
+    scores, columns = [], []
+    # All outputs at once may not fit into memory.
+    for part in z.split(chunk_rows(posterior.chunk_size, z)):
+        x = posterior.decode(part)
+        with torch.no_grad():
+            scores.append(posterior.log_ratio(x))
+        columns.append(extract_features(x, features))
+    return torch.cat(scores), torch.cat(columns)
+
+
+def _distance(steps: tuple[TemperatureStep, ...], power: float) -> float:
+    """Return the distance at a power of a choice, that of the generator alone for 0."""
+    found: Any = [step.change.after for step in steps if step.inverse_temperature == power]
+    return float(found[0]) if found else steps[0].change.before
+
+
+def _no_ratio(x: Tensor) -> Tensor:
+    return x.new_zeros(len(x))
