@@ -2,14 +2,16 @@
 
 A generator and the log ratio of data to generated density become a Pyro model, `LatentPosterior`; `VectorizedMCMC`
 samples it with thousands of chains in one batch, `ImportanceResampler` without any, and `to_arviz` hands the run to
-ArviZ. `calibrate` and `fit_log_ratio` make the log ratio.
+ArviZ. `calibrate` and `fit_log_ratio` make the log ratio. `improve` does all of this in one call, with a certificate.
 """
 
 from pyro_gan import (
     annealing,
     distributions,
+    evaluate,
     export,
     importance,
+    improved,
     latent,
     likelihood,
     mcmc,
@@ -23,6 +25,7 @@ from pyro_gan import (
     vi,
 )
 from pyro_gan.export import to_arviz
+from pyro_gan.improved import improve
 from pyro_gan.latent import LatentPosterior
 from pyro_gan.mcmc import VectorizedMCMC
 from pyro_gan.ratio import LogRatio, calibrate, fit_log_ratio
@@ -38,9 +41,12 @@ __all__ = [
     "annealing",
     "calibrate",
     "distributions",
+    "evaluate",
     "export",
     "fit_log_ratio",
     "importance",
+    "improve",
+    "improved",
     "latent",
     "likelihood",
     "mcmc",

@@ -1,6 +1,6 @@
 """Judge the samples: quality, balance, diversity, distance to held-out data, a fresh critic's verdict; and plots.
 
-In the package only the demo imports this. It takes tensors and returns floats.
+In the package only `improved` and the demo import this. It takes tensors and returns floats.
 """
 
 from pyro_gan.evaluate.adversarial import critic_distance, total_variation_bound, wasserstein_bound
@@ -20,6 +20,7 @@ from pyro_gan.evaluate.projected import ProjectedDistance, projected_distance, p
 from pyro_gan.evaluate.residual import residual_auc
 from pyro_gan.evaluate.scores import class_counts, classifier_score, total_variation
 from pyro_gan.evaluate.support import ClosestPairs, CollisionTest, closest_pairs, collision_sample_size, collision_test
+from pyro_gan.evaluate.temperature import INVERSE_TEMPERATURES, TemperatureStep, certify_temperature, choose_temperature
 from pyro_gan.evaluate.transport import TransportDistance, transport_cost, transport_distance
 from pyro_gan.evaluate.two_sample import C2ST, c2st
 
@@ -27,6 +28,7 @@ __all__ = [
     "C2ST",
     "ClosestPairs",
     "CollisionTest",
+    "INVERSE_TEMPERATURES",
     "Estimate",
     "FrechetChange",
     "MMDTest",
@@ -38,9 +40,12 @@ __all__ = [
     "ProjectedDistance",
     "Real",
     "ScoreDistance",
+    "TemperatureStep",
     "TransportDistance",
     "assign_modes",
     "c2st",
+    "certify_temperature",
+    "choose_temperature",
     "class_counts",
     "classifier_score",
     "closest_pairs",

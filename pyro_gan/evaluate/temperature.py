@@ -18,7 +18,8 @@ __all__ = ["INVERSE_TEMPERATURES", "TemperatureStep", "certify_temperature", "ch
 #: From nearly the generator alone to the whole ratio, in steps of the root of 2.
 INVERSE_TEMPERATURES = tuple(2 ** (-step / 2) for step in range(8, -1, -1))
 
-_NUM_BOOTSTRAP = 200
+#: The error of a step is then known to 7 %.
+_NUM_BOOTSTRAP = 100
 #: The choice needs no error, so its bootstrap is the smallest allowed.
 _FEWEST_BOOTSTRAP = 20
 
@@ -80,8 +81,7 @@ def choose_temperature(
     """
     powers = sorted(numbers("inverse_temperatures", inverse_temperatures, above=0, maximum=1))
     steps = tuple(
-        _step(features, log_ratio, real_features, power, num_bootstrap=_FEWEST_BOOTSTRAP, seed=seed)
-        for power in powers
+        _step(features, log_ratio, real_features, power, num_bootstrap=_FEWEST_BOOTSTRAP, seed=seed) for power in powers
     )
     best = min(steps, key=lambda step: step.change.after, default=None)
     if best is None or best.change.difference >= 0:
