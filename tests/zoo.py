@@ -34,6 +34,8 @@ __all__ = [
     "mnist_probability",
     "mnist_test",
     "mnist_train",
+    "mnist_wgan_critic",
+    "mnist_wgan_generator",
     "zoo_path",
 ]
 
@@ -87,6 +89,38 @@ def mnist_probability() -> nn.Module:
 def mnist_prior() -> dist.TorchDistribution:
     """Return the distribution of the generator's latents, N(0, I) in 64 dimensions."""
     return dist.Normal(torch.zeros(64), torch.ones(64)).to_event(1)
+
+
+def mnist_wgan_generator() -> nn.Module:
+    """Return the convolutional WGAN-GP generator: `(batch, 64)` standard normal latents to images."""
+
+    def block(inputs: int, outputs: int, size: int, stride: int) -> list[nn.Module]:
+        return [nn.ConvTranspose2d(inputs, outputs, size, stride), nn.BatchNorm2d(outputs), nn.ReLU()]
+
+    layers = nn.Sequential(
+        nn.Unflatten(1, (64, 1, 1)),
+        *block(64, 256, 3, 2),
+        *block(256, 128, 4, 1),
+        *block(128, 64, 3, 2),
+        nn.ConvTranspose2d(64, 1, 4, 2),
+        nn.Tanh(),
+    )
+    return _load_in_order(layers, zoo_path("mnist_wgan_gp/generator.pth"))
+
+
+def mnist_wgan_critic() -> nn.Module:
+    """Return its critic, `(batch, 1)`: no log ratio before calibration, and a poor one after it."""
+    layers = nn.Sequential(
+        nn.Conv2d(1, 64, 4, 2),
+        nn.BatchNorm2d(64),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(64, 128, 4, 2),
+        nn.BatchNorm2d(128),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(128, 1, 4, 2),
+        nn.Flatten(),
+    )
+    return _load_in_order(layers, zoo_path("mnist_wgan_gp/critic.pth"))
 
 
 class LeNet(nn.Module):
@@ -169,6 +203,12 @@ def gaussians25_data(num_draws: int) -> Tensor:
 
 def _state(path: Path) -> dict[str, Tensor]:
     return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _load_in_order(network: nn.Module, path: Path) -> nn.Module:
+    """Load a state whose tensors have other names, in the order of the layers."""
+    network.load_state_dict(dict(zip(network.state_dict(), _state(path).values(), strict=True)))
+    return network.eval()
 
 
 def _scaled(images: np.ndarray) -> Tensor:
