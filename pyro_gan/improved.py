@@ -48,9 +48,7 @@ class ImprovementReport:
     #: Certified power of the ratio, 0 for the generator alone.
     inverse_temperature: float
     #: Real rows that made the ratio, that chose the power, and that certified it.
-    num_fit: int
-    num_choose: int
-    num_certify: int
+    num_real: tuple[int, int, int]
     #: Every power tried for the chosen ratio, on the rows that choose. Distances are of the features.
     chosen: tuple[TemperatureStep, ...]
     #: The powers tested on the rows that certify, from the flattest on.
@@ -74,7 +72,7 @@ class ImprovementReport:
 
     def __str__(self) -> str:
         head = ["1/T", "effective draws", "before", "after", "change", "verdict"]
-        lines = [self.verdict, f"{self.num_fit} real rows fit, {self.num_choose} choose, {self.num_certify} certify"]
+        lines = [self.verdict, "{} real rows fit, {} choose, {} certify".format(*self.num_real)]
         for title, steps in (("chosen among", self.chosen), ("certified", self.certified)):
             table = [head, *(step.row() for step in steps)]
             lines += [title] + ["  {:>6} {:>16} {:>10} {:>10} {:>20}  {}".format(*row) for row in table]
@@ -200,8 +198,8 @@ def improve(
     with rng_fork():
         torch.manual_seed(checks.count("seed", seed, minimum=0))
         order = torch.randperm(len(real))
-        sizes = [len(real) - 2 * num_judging, num_judging, num_judging]
-        fit, choose, certify = (real[part.to(real.device)] for part in order.split(sizes))
+        sizes = (len(real) - 2 * num_judging, num_judging, num_judging)
+        fit, choose, certify = (real[part.to(real.device)] for part in order.split(list(sizes)))
         describe = RandomFeatures(fit, seed=seed) if features is None else features
         ratios, messages = _ratios(generator, prior, fit, critic, network, progress)
         best: tuple[str, LatentPosterior, float, tuple[TemperatureStep, ...]] | None = None
@@ -214,7 +212,7 @@ def improve(
             if best is None or _distance(steps, power) < _distance(best[3], best[2]):
                 best = name, posterior, power, steps
         if best is None:
-            report = ImprovementReport(None, 0.0, *sizes, (), (), tuple(messages))
+            report = ImprovementReport(None, 0.0, sizes, (), (), tuple(messages))
             alone = LatentPosterior(generator, _no_ratio, prior, temperature=math.inf)
             return ImprovedGenerator(alone, sampler=sampler, report=report)
         name, posterior, power, chosen = best
@@ -224,7 +222,7 @@ def improve(
             scores, x = _scored(posterior, prior.sample((NUM_DRAWS,)), describe)
             real_features = extract_features(certify, describe)
             power, certified = certify_temperature(x, scores, real_features, inverse_temperatures=tested, seed=seed)
-        report = ImprovementReport(name, power, *sizes, chosen, certified, tuple(messages))
+        report = ImprovementReport(name, power, sizes, chosen, certified, tuple(messages))
         temperature = 1 / power if power else math.inf
         posterior = LatentPosterior(generator, ratios[name], prior, temperature=temperature)
         return ImprovedGenerator(posterior, sampler=sampler, report=report)
@@ -283,5 +281,5 @@ def _distance(steps: tuple[TemperatureStep, ...], power: float) -> float:
     return float(found[0]) if found else steps[0].change.before
 
 
-def _no_ratio(x: Tensor) -> Tensor:
+def _no_ratio(x: Tensor, /, **context: Tensor) -> Tensor:
     return x.new_zeros(len(x))

@@ -128,7 +128,7 @@ def test_it_pickles_and_loads_without_the_data() -> None:
 def test_real_rows_are_used_once() -> None:
     """Each row fits, chooses or certifies."""
     report = improve(nn.Identity(), data(1001), prior=PRIOR, critic=Line(1.0), features=identity).report
-    assert (report.num_fit, report.num_choose, report.num_certify) == (501, 250, 250)
+    assert report.num_real == (501, 250, 250)
 
 
 def test_a_user_s_sampler_draws() -> None:
