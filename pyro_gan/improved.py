@@ -151,9 +151,9 @@ def improve(
 
     The real rows are split into three parts. The first makes a log ratio: `calibrate` of the critic, `fit_log_ratio`
     of the network, or both. The second chooses a ratio and the power 1/T of it that brings resampled outputs closest
-    to the data. The third certifies: powers are tested from the flattest up to the chosen one, each one-sided at 5 %,
-    and the first failure ends the tests. So outputs change only where a judge that chose nothing has seen them improve.
-    If the ratio is worth nothing, the generator is left as it is in at least 95 of 100 runs.
+    to the data. The third certifies: the powers that helped are tested again, from the flattest up to the chosen one,
+    each one-sided at 5 %, and the first failure ends the tests. So outputs change only where a judge that chose nothing
+    has seen them improve. If the ratio is worth nothing, the generator is left as it is in at least 95 of 100 runs.
 
     The judge is the Frechet distance of the features. It sees what the features see, and no more.
 
@@ -216,7 +216,9 @@ def improve(
             alone = LatentPosterior(generator, _no_ratio, prior, temperature=math.inf)
             return ImprovedGenerator(alone, sampler=sampler, report=report)
         name, posterior, power, chosen = best
-        tested = [step.inverse_temperature for step in chosen if step.inverse_temperature <= power]
+        tried = [step for step in chosen if step.inverse_temperature <= power]
+        # Small powers may do harm where large ones do good, and then say nothing about them.
+        tested = [step.inverse_temperature for step in tried if step.improves or step.inverse_temperature == power]
         certified: tuple[TemperatureStep, ...] = ()
         if tested:
             scores, x = _scored(posterior, prior.sample((NUM_DRAWS,)), describe)

@@ -26,7 +26,7 @@ class RandomFeatures:
 
     Args:
         real: Real rows, `(real, *event)`; those that judge the samples may be the same, a log ratio's may not.
-        num_projections: Number of directions, of unit length.
+        num_projections: Number of directions, of unit length; at most the numbers in a row, which span all directions.
         num_clusters: Number of k-means clusters, at most the number of rows.
         seed: Of the directions and the clusters.
 
@@ -51,6 +51,7 @@ class RandomFeatures:
         rows("real data", real, minimum=num_clusters, cure="Scale whole numbers to floats first.")
         table = real.detach().flatten(1).to("cpu", torch.float64)
         generator = torch.Generator().manual_seed(seed)
+        num_projections = min(num_projections, table.shape[1])
         directions = torch.randn(table.shape[1], num_projections, generator=generator, dtype=torch.float64)
         self.event_shape = tuple(real.shape[1:])
         self.mean = table.mean(0)
