@@ -27,8 +27,7 @@ from pyro_gan.ratio import (
     Temperature,
     calibrate,
 )
-from pyro_gan.ratio._holdout import balanced_indices
-from pyro_gan.ratio.calibrators import MIN_ABOVE_KNEE
+from pyro_gan.ratio._holdout import disjoint_parts
 
 Z = 4.4  # standard errors: one false alarm in 1e5
 
@@ -262,7 +261,7 @@ def test_context_and_gradient_go_through(small: tuple[Tensor, Tensor]) -> None:
 
 def test_the_report_reads(small: tuple[Tensor, Tensor]) -> None:
     text = str(report_of(calibrate(times(2.0), *small)))
-    for part in ("Platt: slope", "before", "after", "E_G[r]", "500 held out", "cap"):
+    for part in ("Platt: slope", "before", "after", "E_G[r]", "500 real and 500 generated held out", "constant", "cap"):
         assert part in text
     assert "cap off" in str(report_of(calibrate(times(2.0), *small, max_log_ratio=None)))
 
@@ -279,8 +278,8 @@ REAL, GENERATED = torch.randn(300, 2), torch.randn(300, 2)
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "real empty": ({"real": REAL[:0]}, r"real data of shape \(row, \*event\) with at least 1 rows"),
     "generated empty": ({"generated": REAL[:0]}, r"generated data of shape .* at least 1 rows"),
-    "too few": ({"real": REAL[:199]}, "at least 100 rows of each class"),
-    "too few held out": ({"holdout": 0.1}, "at least 100 rows of each class"),
+    "too few": ({"real": REAL[:199]}, "at least 100 real rows in each of 2 parts; 199 rows give 100 and 99"),
+    "too few held out": ({"holdout": 0.1}, "at least 100 real rows in each of 2 parts"),
     "NaN data": ({"real": REAL.where(REAL < 1.5, math.nan)}, "finite real data"),
     "event shapes": ({"generated": GENERATED[:, :1]}, "one event shape"),
     "dtypes": ({"generated": GENERATED.double()}, "one dtype"),
