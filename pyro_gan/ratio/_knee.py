@@ -13,7 +13,7 @@ from torch.nn.functional import softplus
 from pyro_gan.ratio.maps import Calibrator, TailGuard
 from pyro_gan.ratio.maps.guard import GUARD_WIDTH
 
-__all__ = ["MIN_GAIN", "find_knee", "out_of_fold"]
+__all__ = ["MIN_GAIN", "contradicted_from", "last_supported", "out_of_fold"]
 
 #: Parts that the fitting rows are cut into, so that each part is judged by a map that the other parts fitted.
 NUM_FOLDS = 5
@@ -53,33 +53,40 @@ def out_of_fold(
     return values
 
 
-def find_knee(
-    real: Float[Tensor, " real"], generated: Float[Tensor, " generated"], *, min_gain: float = MIN_GAIN
-) -> float:
-    """Return the log ratio from which on the guard bends.
+def last_supported(real: Float[Tensor, " real"]) -> float:
+    """Return the log ratio that only the last few real rows exceed: nothing supports a ratio beyond them."""
+    return float(real.topk(_num_last(real)).values[-1])
 
-    Nothing supports a ratio beyond the real rows, so the knee is never above the last few of them. Below it the
-    generated rows decide: where an exact ratio is large, they are as rare as it says. A guard with a lower knee is
-    taken if all rows together are likelier under it by `min_gain` nats, and of all such the likeliest.
+
+def contradicted_from(
+    real: Float[Tensor, " real"], generated: Float[Tensor, " generated"], *, min_gain: float = MIN_GAIN
+) -> float | None:
+    """Return the log ratio from which on generated rows contradict the map, or None if they do not.
+
+    Where an exact ratio is large, generated rows are as rare as it says. A guard with its knee at a real row is taken
+    if all rows together are likelier under it than under a guard of the last few rows, by `min_gain` nats; of all such
+    guards the likeliest.
 
     Args:
         real: Log ratios of real rows that did not fit the map, `(real,)`.
         generated: Log ratios of generated rows that did not fit the map, `(generated,)`.
-        min_gain: Log likelihood in nats that a lower knee must gain.
+        min_gain: Log likelihood in nats that the lower knee must gain.
     """
     real, generated = (
         part.detach().to("cpu", torch.float64).sort(descending=True).values for part in (real, generated)
     )
     offset = math.log(len(real) / len(generated))
-    beyond = min(MAX_BEYOND, 1 + len(real) // 50)
-    knees, losses = [], []
+    beyond, losses = _num_last(real), {}
     while beyond <= len(real):
         knee = float(real[beyond - 1])
-        knees.append(knee)
-        losses.append(_loss_of_guard(knee, real, generated, offset))
+        losses[knee] = _loss_of_guard(knee, real, generated, offset)
         beyond = max(beyond + 1, int(GROWTH * beyond))
-    best = min(range(len(knees)), key=losses.__getitem__)
-    return knees[best] if losses[0] - losses[best] > min_gain else knees[0]
+    best, highest = min(losses, key=losses.__getitem__), max(losses)
+    return best if losses[highest] - losses[best] > min_gain else None
+
+
+def _num_last(real: Tensor) -> int:
+    return min(MAX_BEYOND, 1 + len(real) // 50)
 
 
 def _loss_of_guard(knee: float, real: Tensor, generated: Tensor, offset: float) -> float:

@@ -18,7 +18,7 @@ from pyro_gan._networks import check_eval, critic_scores
 from pyro_gan._typing import Critic
 from pyro_gan.ratio._complaints import complaints
 from pyro_gan.ratio._holdout import check_rows, disjoint_parts, score_rows
-from pyro_gan.ratio._knee import MIN_GAIN, find_knee, out_of_fold
+from pyro_gan.ratio._knee import MIN_GAIN, contradicted_from, last_supported, out_of_fold
 from pyro_gan.ratio.diagnostics import RatioReport, diagnose
 from pyro_gan.ratio.heads import LogRatio
 from pyro_gan.ratio.maps import Calibrator, Platt, TailGuard
@@ -28,6 +28,9 @@ __all__ = ["CalibratedLogRatio", "CalibrationReport", "RowCounts", "calibrate"]
 
 #: Fewest rows of each class, for the fit and again for the verdict.
 MIN_PER_CLASS = 100
+
+# Changes of a log ratio below this many nats are rounding.
+VISIBLE = 1e-6
 
 
 @final
@@ -216,11 +219,12 @@ def calibrate(
         held, fit = (score[part.to(score.device)] for part in parts)
         fitting.append(fit)
         held_out.append(held)
+    calibrated.calibrator.fit(*fitting)
     cap = max_log_ratio
     if isinstance(cap, str):
         min_gain = MIN_GAIN if calibrated.calibrator.is_smooth else 0.0
-        cap = find_knee(*out_of_fold(calibrated.calibrator, *fitting), min_gain=min_gain) + GUARD_WIDTH
-    calibrated.calibrator.fit(*fitting)
+        knee = contradicted_from(*out_of_fold(calibrated.calibrator, *fitting), min_gain=min_gain)
+        cap = GUARD_WIDTH + (last_supported(calibrated.calibrator(fitting[0])) if knee is None else knee)
     free = [calibrated.calibrator(score) for score in held_out]
     calibrated.guard = TailGuard(cap).to(free[0])
     guarded = [calibrated.guard(value) for value in free]
@@ -229,7 +233,7 @@ def calibrate(
         method=type(calibrated.calibrator).__name__,
         parameters=calibrated.calibrator.parameters_by_name(),
         cap=cap,
-        guarded_share=float((free[0] > calibrated.guard.knee).double().mean()),
+        guarded_share=float((free[0] - guarded[0] > VISIBLE).double().mean()),
         guard_loss=loss - free_loss,
         log_loss_se=loss_se,
         num_fit=RowCounts(*map(len, fitting)),

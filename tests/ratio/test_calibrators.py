@@ -43,6 +43,15 @@ def times(factor: float) -> Callable[[Tensor], Tensor]:
     return lambda x: factor * x
 
 
+def held_out_of(num_rows: int, *, seed: int = 0) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Return the indices of held-out and of fitting rows, real and generated, for so many rows of each class."""
+    generator = torch.Generator().manual_seed(seed)
+    real, generated = (
+        disjoint_parts(num_rows, [0.5], name=name, minimum=1, generator=generator) for name in ("real", "generated")
+    )
+    return (real[0], generated[0]), (real[1], generated[1])
+
+
 def report_of(log_ratio: CalibratedLogRatio) -> CalibrationReport:
     assert log_ratio.report is not None
     return log_ratio.report
@@ -119,20 +128,23 @@ def test_a_heavy_tail_is_named_and_capped() -> None:
     assert report_of(guarded).after.tail.largest_weight_share < report_of(free).after.tail.largest_weight_share / 2
 
 
-def test_the_automatic_knee_is_reached_by_twenty_held_out_rows() -> None:
-    real, generated = scores(2000)
-    log_ratio = calibrate(times(3.0), real, generated, seed=5)
-    _, order, _, num_held = balanced_indices(2000, 2000, holdout=0.5, seed=5, minimum=100)
-    held = log_ratio.calibrator(3.0 * generated[order[:num_held], 0])
-    # The knee is the cap minus one, which is the value of the twentieth row up to rounding.
-    above, reached = (int((held > log_ratio.guard.knee + slack).sum()) for slack in (1e-5, -1e-5))
-    assert above < MIN_ABOVE_KNEE <= reached
-    assert float(log_ratio.guard.cap) == pytest.approx(report_of(log_ratio).cap, rel=1e-6)
+def test_the_knee_is_where_the_last_real_rows_begin() -> None:
+    """Of 1000 fitting rows 20 lie beyond; of 100 there are 3. The rows that judge are others."""
+    for number, beyond in ((2000, 20), (200, 3)):
+        real, generated = scores(number)
+        log_ratio = calibrate(times(3.0), real, generated, seed=5)
+        _, (fitting, _) = held_out_of(number, seed=5)
+        value = log_ratio.calibrator(3.0 * real[fitting, 0])
+        # The knee is the cap minus one, which is the value of the last of them up to rounding.
+        above, reached = (int((value > log_ratio.guard.knee + slack).sum()) for slack in (1e-5, -1e-5))
+        assert above < beyond <= reached
+        assert float(log_ratio.guard.cap) == pytest.approx(report_of(log_ratio).cap, rel=1e-6)
 
 
 def test_a_cap_of_ones_own() -> None:
     real, generated = scores(1000)
-    log_ratio = calibrate(times(1.0), real, generated, max_log_ratio=0.7)
+    with pytest.warns(UserWarning, match="raises the held-out log loss"):
+        log_ratio = calibrate(times(1.0), real, generated, max_log_ratio=0.7)
     assert report_of(log_ratio).cap == 0.7 and log_ratio(real).max() < 0.7
 
 
@@ -175,11 +187,11 @@ def test_a_map_that_is_flat_or_falls_warns() -> None:
         with pytest.warns(UserWarning, match=f"{type(method).__name__} map is nearly flat.*decades"):
             calibrate(lambda x: torch.exp(8 * x), real, generated, method=method)
     # The largest scores decide a line: here those of a few generated rows far out, in both halves.
-    for part in (0, 1):
+    parts = [generated_rows for _, generated_rows in held_out_of(2000)]
+    for these, others in (parts, parts[::-1]):
         far = generated.clone()
-        order = balanced_indices(2000, 2000, holdout=0.5, seed=0, minimum=100)[1]
-        far[order[1000 * part : 1000 * part + 3]] = 50.0 + torch.rand(3, 1, dtype=torch.float64)
-        far[order[1000 * (1 - part)]] = 49.0
+        far[these[:3]] = 50.0 + torch.rand(3, 1, dtype=torch.float64)
+        far[others[0]] = 49.0
         with pytest.warns(UserWarning, match="Platt map falls.*decades.*MonotoneSpline"):
             calibrate(lambda x: torch.exp(x), real, far)
     with warnings.catch_warnings():
@@ -194,14 +206,14 @@ def test_a_flipped_critic_is_named_whatever_its_largest_score() -> None:
         calibrate(lambda x: torch.where(x > 40, 1e9 * x, -x), real, generated)
 
 
-def test_classes_are_balanced_and_halves_are_disjoint() -> None:
+def test_all_rows_count_and_parts_are_disjoint() -> None:
     real, generated = scores(3000)
     report = report_of(calibrate(times(1.0), real, generated[:1000], holdout=0.3))
-    assert (report.num_fit, report.num_held_out, report.num_unused) == (700, 300, 2000)
-    assert report.after.n_real == report.after.n_generated == 300
-    index, other, number, held = balanced_indices(3000, 1000, holdout=0.3, seed=0, minimum=100)
-    assert held == 300 and number == 1000
-    assert len(index.unique()) == 3000 and len(other.unique()) == 1000 and index[:1000].max() > 1000
+    assert (report.num_fit, report.num_held_out) == ((2100, 700), (900, 300))
+    assert (report.after.n_real, report.after.n_generated) == (900, 300)
+    parts = disjoint_parts(1000, (0.3, 0.2), name="real", minimum=100, generator=torch.Generator().manual_seed(0))
+    assert [len(part) for part in parts] == [300, 200, 500]
+    assert torch.equal(torch.cat(parts).sort().values, torch.arange(1000)) and parts[0].max() > 500
 
 
 def test_the_split_follows_its_seed_and_leaves_torch_alone(small: tuple[Tensor, Tensor]) -> None:
