@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from pyro_gan.ratio.maps import Calibrator, TailGuard
-from pyro_gan.ratio.maps.guard import GUARD_WIDTH
+from pyro_gan.ratio.maps import Calibrator
+from pyro_gan.ratio.maps.guard import GUARD_WIDTH, bend
 
 __all__ = ["MIN_GAIN", "contradicted_from", "last_supported", "out_of_fold"]
 
@@ -78,8 +78,7 @@ def contradicted_from(
     offset = math.log(len(real) / len(generated))
     beyond, losses = _num_last(real), {}
     while beyond <= len(real):
-        knee = float(real[beyond - 1])
-        losses[knee] = _loss_of_guard(knee, real, generated, offset)
+        losses[float(real[beyond - 1])] = _loss_of_guard(real[beyond - 1], real, generated, offset)
         beyond = max(beyond + 1, int(GROWTH * beyond))
     best, highest = min(losses, key=losses.__getitem__), max(losses)
     return best if losses[highest] - losses[best] > min_gain else None
@@ -89,12 +88,11 @@ def _num_last(real: Tensor) -> int:
     return min(MAX_BEYOND, 1 + len(real) // 50)
 
 
-def _loss_of_guard(knee: float, real: Tensor, generated: Tensor, offset: float) -> float:
+def _loss_of_guard(knee: Tensor, real: Tensor, generated: Tensor, offset: float) -> float:
     """Return what a guard adds to the negative log likelihood of rows that are sorted from above, in nats."""
-    guard = TailGuard(knee + GUARD_WIDTH).double()
     change = 0.0
     for part, sign in ((real, -1), (generated, 1)):
         above = part[: int((part > knee).sum())]
-        before, after = (softplus(sign * (value + offset)).sum() for value in (above, guard(above)))
+        before, after = (softplus(sign * (value + offset)).sum() for value in (above, bend(above, knee + GUARD_WIDTH)))
         change += float(after - before)
     return change
