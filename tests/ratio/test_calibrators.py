@@ -216,6 +216,29 @@ def test_all_rows_count_and_parts_are_disjoint() -> None:
     assert torch.equal(torch.cat(parts).sort().values, torch.arange(1000)) and parts[0].max() > 500
 
 
+def test_more_generated_rows_give_a_better_ratio() -> None:
+    """600 real rows against 600 generated ones, and against 20 000: means of ten sets; .13 and .09."""
+    grid = torch.linspace(-4, 4, 101)
+    errors = torch.zeros(2)
+    for _ in range(10):
+        real, generated = scores(20_000)
+        for index, number in enumerate((600, 20_000)):
+            log_ratio = calibrate(times(2.0), real[:600], generated[:number], max_log_ratio=None)
+            errors[index] += (log_ratio(grid[:, None]) - grid).square().mean().sqrt() / 10
+    assert errors[1] < 0.85 * errors[0]
+
+
+def test_the_rows_that_judge_choose_nothing() -> None:
+    real, generated = scores(1000)
+    first = calibrate(times(2.0), real, generated)
+    (held_real, held_generated), _ = held_out_of(1000)
+    real[held_real], generated[held_generated] = scores(500, auc=0.95)
+    second = calibrate(times(2.0), real, generated)
+    assert torch.equal(first.calibrator.slope, second.calibrator.slope)
+    assert torch.equal(first.guard.cap, second.guard.cap)
+    assert report_of(second).after.auc > report_of(first).after.auc + 0.05
+
+
 def test_the_split_follows_its_seed_and_leaves_torch_alone(small: tuple[Tensor, Tensor]) -> None:
     state = torch.get_rng_state()
     first, again, other = (calibrate(times(1.0), *small, seed=seed) for seed in (0, 0, 1))
