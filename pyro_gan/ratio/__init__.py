@@ -1,6 +1,6 @@
 """From a critic to log p_data(x) / p_G(x): read the ratio from it, fit a fresh one, calibrate it, and judge it."""
 
-from pyro_gan.ratio.calibrators import CalibratedLogRatio, CalibrationReport, calibrate
+from pyro_gan.ratio.calibrators import CalibratedLogRatio, CalibrationReport, RowCounts, calibrate
 from pyro_gan.ratio.diagnostics import FrontierPoint, RatioReport, Reliability, diagnose
 from pyro_gan.ratio.features import RandomFeatures
 from pyro_gan.ratio.fit import fit_log_ratio
@@ -20,6 +20,7 @@ __all__ = [
     "RandomFeatures",
     "RatioReport",
     "Reliability",
+    "RowCounts",
     "TailGuard",
     "Temperature",
     "calibrate",

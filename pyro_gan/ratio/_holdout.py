@@ -1,8 +1,9 @@
-"""Two sets of rows to judge a critic by: their checks, their scores, and their split into disjoint, balanced parts."""
+"""Two sets of rows to judge a critic by: their checks, their scores, and their split into disjoint parts."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from pyro_gan import checks
 from pyro_gan._networks import critic_scores
 from pyro_gan._typing import Critic
 
-__all__ = ["balanced_indices", "check_rows", "data_rows", "score_rows"]
+__all__ = ["check_rows", "data_rows", "disjoint_parts", "score_rows"]
 
 #: Rows scored at once.
 CHUNK_SIZE = 1000
@@ -82,37 +83,37 @@ def score_rows(critic: Critic, rows: Float[Tensor, "row *event"], name: str) -> 
     return checks.rows(f"scores of {name} rows", scores, event_shape=(), cure=cure)
 
 
-def balanced_indices(
-    num_real: int, num_generated: int, *, holdout: float, seed: int, minimum: int
-) -> tuple[Int[Tensor, " real"], Int[Tensor, " generated"], int, int]:
-    """Shuffle the rows of both classes, and count the rows of each to use and to hold out.
+def disjoint_parts(
+    num_rows: int, shares: Sequence[float], *, name: str, minimum: int, generator: torch.Generator
+) -> list[Int[Tensor, " row"]]:
+    """Split rows at random into parts for different purposes: what chooses something must not judge it.
 
     Args:
-        num_real: Number of real rows.
-        num_generated: Number of generated rows.
-        holdout: Share to hold out, strictly between 0 and 1.
-        seed: Seed of a generator of its own.
-        minimum: Fewest rows of each class in the held-out part, and in the other part.
+        num_rows: Number of rows.
+        shares: Share of the rows for each part but the last, which gets the rest.
+        name: Which rows they are, for the error.
+        minimum: Fewest rows of a part.
+        generator: Makes the random order.
 
     Returns:
-        Row indices of each class in random order; the number to use of each class, counted from the front, which
-        balances the classes; and how many of those, again from the front, are held out.
+        Row indices of each part, in random order.
 
     Raises:
-        ValueError: if the share is out of range or a side gets fewer than the minimum.
+        ValueError: if a part has fewer rows than the minimum.
+
+    Example:
+        >>> parts = disjoint_parts(10, (0.5, 0.2), name="real", minimum=1, generator=torch.Generator())
+        >>> [len(part) for part in parts], torch.cat(parts).sort().values.tolist() == list(range(10))
+        ([5, 2, 3], True)
     """
-    holdout = checks.real("holdout", holdout, above=0, below=1, cure="It is a share of the rows.")
-    seed = checks.count("seed", seed, minimum=0)
-    number = min(num_real, num_generated)
-    held = round(number * holdout)
-    if min(held, number - held) < minimum:
+    sizes = [round(share * num_rows) for share in shares]
+    sizes.append(num_rows - sum(sizes))
+    if min(sizes) < minimum:
         raise ValueError(
-            f"Expected at least {minimum} rows of each class to fit on and {minimum} to hold out; {num_real} real and "
-            f"{num_generated} generated rows give {number - held} and {held}. Generate or collect more."
+            f"Expected at least {minimum} {name} rows in each of {len(sizes)} parts; {num_rows} rows give "
+            f"{' and '.join(map(str, sizes))}. Generate or collect more."
         )
-    generator = torch.Generator().manual_seed(seed)
-    real, generated = (torch.randperm(n, generator=generator) for n in (num_real, num_generated))
-    return real, generated, number, held
+    return list(torch.randperm(num_rows, generator=generator).split(sizes))
 
 
 def _check_overlap(real: Tensor, generated: Tensor) -> None:

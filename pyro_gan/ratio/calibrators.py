@@ -1,37 +1,49 @@
-"""From any real-valued critic to a log ratio: a monotone map fitted on one half of the data, judged on the other."""
+"""From any real-valued critic to a log ratio: one half of the data fits a map and its guard, the other judges them."""
 
 from __future__ import annotations
 
 import copy
 import math
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import final
+from typing import NamedTuple, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import softplus
 
 from pyro_gan import checks
 from pyro_gan._networks import check_eval, critic_scores
 from pyro_gan._typing import Critic
-from pyro_gan.ratio._holdout import balanced_indices, check_rows, score_rows
+from pyro_gan.ratio._complaints import complaints
+from pyro_gan.ratio._holdout import check_rows, disjoint_parts, score_rows
+from pyro_gan.ratio._knee import MIN_GAIN, contradicted_from, last_supported, out_of_fold
 from pyro_gan.ratio.diagnostics import RatioReport, diagnose
 from pyro_gan.ratio.heads import LogRatio
 from pyro_gan.ratio.maps import Calibrator, Platt, TailGuard
 from pyro_gan.ratio.maps.guard import GUARD_WIDTH
 
-__all__ = ["CalibratedLogRatio", "CalibrationReport", "calibrate"]
+__all__ = ["CalibratedLogRatio", "CalibrationReport", "RowCounts", "calibrate"]
 
 #: Fewest rows of each class, for the fit and again for the verdict.
 MIN_PER_CLASS = 100
 
-#: Held-out generated rows that must reach the knee of the automatic guard: a ratio beyond them is extrapolation.
-MIN_ABOVE_KNEE = 20
+# Changes of a log ratio below this many nats are rounding.
+VISIBLE = 1e-6
 
-# Above this AUC nothing is left to sample: an independence sampler would accept .2 % of its proposals.
-MAX_AUC = 0.999
+
+@final
+class RowCounts(NamedTuple):
+    """Numbers of rows of each class."""
+
+    #: Number of real rows.
+    real: int
+    #: Number of generated rows.
+    generated: int
+
+    def __str__(self) -> str:
+        return f"{self.real} real and {self.generated} generated"
 
 
 @final
@@ -44,16 +56,17 @@ class CalibrationReport:
     parameters: dict[str, float]
     #: Log ratio that the tail guard never exceeds; None if the guard is off.
     cap: float | None
-    #: Share of held-out real rows whose log ratio the guard changes. Because of them the slope after is not exactly 1,
-    #: and E_G[r] is below 1.
+    #: Share of held-out real rows whose log ratio the guard changes. Because of them the slope after is not exactly 1.
     guarded_share: float
-    #: Rows of each class in the fit and in the held-out part, and rows left out to balance the classes.
-    num_fit: int
-    num_held_out: int
-    num_unused: int
+    #: What the guard adds to the held-out log loss, in nats a row, and the standard error of that loss.
+    guard_loss: float
+    log_loss_se: float
+    #: Rows that fitted the map and chose the guard, and rows held out for the verdict.
+    num_fit: RowCounts
+    num_held_out: RowCounts
     #: The held-out rows judged with the critic's own scores as log ratios.
     before: RatioReport
-    #: The same rows judged with the calibrated and guarded log ratio. An automatic cap was found on these rows too.
+    #: The same rows judged with the calibrated and guarded log ratio. They chose neither the map nor the guard.
     after: RatioReport
 
     def __str__(self) -> str:
@@ -61,13 +74,14 @@ class CalibrationReport:
             f"{name} {value}" if isinstance(value, int) else f"{name} {value:.4f}"
             for name, value in self.parameters.items()
         )
-        guard = "off" if self.cap is None else f"{self.cap:.3f} nats, bends {self.guarded_share:.2%} of real rows"
+        guard = "off"
+        if self.cap is not None:
+            guard = f"{self.cap:.3f} nats, bends {self.guarded_share:.2%} of real rows, log loss {self.guard_loss:+.4f}"
         table = [("held out", "before", "after", "should be")]
         for (name, before, target), (_, after, _) in zip(self.before.rows(), self.after.rows(), strict=True):
             table.append((name, before, after, target))
         return (
-            f"{self.method}: {fitted}; cap {guard}\n{self.num_fit} rows of each class fitted, {self.num_held_out} held "
-            f"out; {self.num_unused} left out at random to balance the classes\n"
+            f"{self.method}: {fitted}; cap {guard}\n{self.num_fit} rows fitted, {self.num_held_out} held out\n"
         ) + "\n".join("{:<22} {:>20} {:>20}   {}".format(*row) for row in table)
 
 
@@ -133,9 +147,16 @@ def calibrate(
 ) -> CalibratedLogRatio:
     """Turn any critic into a log ratio, with a verdict on rows that the fit has not seen.
 
-    Rows of the larger class are left out at random until the classes are balanced. The rest is split once, into two
-    disjoint parts. One part fits the map; the other finds the cap and gives the report. The rows must not be those that
-    trained the critic: this function cannot find out.
+    Each class is split once, at random, into two parts. One part fits the map and chooses the guard; the other, which
+    chose nothing, gives the report. All rows count: with unequal classes the fit knows their log odds. The rows must
+    not be those that trained the critic: this function cannot find out.
+
+    The guard ends what rows do not support. It bends the log ratio from its knee on, and its cap is one nat higher.
+    Beyond the last real rows of the fitting part (a fiftieth of them and one more, at most 20) everything is
+    extrapolation, so the knee is never higher. It is lower where generated rows contradict the map: each fifth of the
+    part is given log ratios by a map that the other fifths fitted, and a lower knee that makes these rows likelier, by
+    more than 3 nats in all, is taken; of all such, the likeliest. A staircase, whose last step rests on few rows, takes
+    a knee that makes them likelier at all.
 
     Calibration repairs scale and shift; `Beta`, `MonotoneSpline` and `Isotonic` also repair bends. It does not make a
     poor critic a good one, and does not always improve the samples: read `.report`.
@@ -151,8 +172,8 @@ def calibrate(
             smooth shape; `Isotonic()`, a staircase, for kernels without gradients, fitted by scikit-learn.
         holdout: Share of rows to judge by, strictly between 0 and 1.
         seed: Seed of the split, which has its own generator.
-        max_log_ratio: Cap of the tail guard, in nats. With "auto" nothing changes up to the largest value that 20
-            held-out generated rows reach, and the cap is one nat above it. None switches the guard off.
+        max_log_ratio: Cap of the tail guard, in nats. With "auto" the rows choose it, as above. None switches the guard
+            off.
 
     Returns:
         The calibrated log ratio, a module; `print(result.report)` shows the verdict.
@@ -163,8 +184,9 @@ def calibrate(
         ImportError: if the method is `Isotonic()` and scikit-learn is missing.
 
     Warns:
-        UserWarning: if the scores look like probabilities, fall where they should rise, or separate the classes; or if
-            the fitted map falls or is nearly flat although the critic ranks well.
+        UserWarning: if the scores look like probabilities, fall where they should rise, or separate the classes; if the
+            fitted map falls or is nearly flat although the critic ranks well, or predicts no better than a constant; if
+            the guard bends a tenth of the real rows or more, or raises the held-out log loss by more than its error.
 
     References:
         Metropolis-Hastings Generative Adversarial Networks, R. Turner et al., 2019, https://arxiv.org/abs/1811.11357;
@@ -185,71 +207,50 @@ def calibrate(
         checks.choice("max_log_ratio", max_log_ratio, ("auto",), cure="Or give a number of nats, or None.")
     elif max_log_ratio is not None:
         max_log_ratio = checks.real("max_log_ratio", max_log_ratio, cure='Or give "auto", or None for no guard.')
+    holdout = checks.real("holdout", holdout, above=0, below=1, cure="It is a share of the rows.")
+    seed = checks.count("seed", seed, minimum=0)
     check_eval(critic, "critic")
     check_rows(real, generated)
-    order_real, order_generated, number, num_held = balanced_indices(
-        len(real), len(generated), holdout=holdout, seed=seed, minimum=MIN_PER_CLASS
-    )
-    scores_real = score_rows(critic, real[order_real[:number].to(real.device)], "real")
-    scores_generated = score_rows(critic, generated[order_generated[:number].to(generated.device)], "generated")
-    calibrated.calibrator.fit(scores_real[num_held:], scores_generated[num_held:])
-    held_real = calibrated.calibrator(scores_real[:num_held])
-    held_generated = calibrated.calibrator(scores_generated[:num_held])
+    scores = [score_rows(critic, rows, name) for rows, name in ((real, "real"), (generated, "generated"))]
+    generator = torch.Generator().manual_seed(seed)
+    fitting, held_out = [], []
+    for score, name in zip(scores, ("real", "generated"), strict=True):
+        parts = disjoint_parts(len(score), [holdout], name=name, minimum=MIN_PER_CLASS, generator=generator)
+        held, fit = (score[part.to(score.device)] for part in parts)
+        fitting.append(fit)
+        held_out.append(held)
+    calibrated.calibrator.fit(*fitting)
     cap = max_log_ratio
     if isinstance(cap, str):
-        # With more generated rows than real ones the knee would lie where no real row can contradict the critic.
-        cap = float(held_generated.topk(MIN_ABOVE_KNEE).values[-1]) + GUARD_WIDTH
-    calibrated.guard = TailGuard(cap).to(held_real)
+        min_gain = MIN_GAIN if calibrated.calibrator.is_smooth else 0.0
+        knee = contradicted_from(*out_of_fold(calibrated.calibrator, *fitting), min_gain=min_gain)
+        cap = GUARD_WIDTH + (last_supported(calibrated.calibrator(fitting[0])) if knee is None else knee)
+    free = [calibrated.calibrator(score) for score in held_out]
+    calibrated.guard = TailGuard(cap).to(free[0])
+    guarded = [calibrated.guard(value) for value in free]
+    (loss, loss_se), (free_loss, _) = _log_loss(*guarded), _log_loss(*free)
     calibrated.report = CalibrationReport(
         method=type(calibrated.calibrator).__name__,
         parameters=calibrated.calibrator.parameters_by_name(),
         cap=cap,
-        guarded_share=float((held_real > calibrated.guard.knee).double().mean()),
-        num_fit=len(scores_real) - num_held,
-        num_held_out=num_held,
-        num_unused=abs(len(real) - len(generated)),
-        before=diagnose(scores_real[:num_held], scores_generated[:num_held]),
-        after=diagnose(calibrated.guard(held_real), calibrated.guard(held_generated)),
+        guarded_share=float((free[0] - guarded[0] > VISIBLE).double().mean()),
+        guard_loss=loss - free_loss,
+        log_loss_se=loss_se,
+        num_fit=RowCounts(*map(len, fitting)),
+        num_held_out=RowCounts(*map(len, held_out)),
+        before=diagnose(*held_out),
+        after=diagnose(*guarded),
     )
-    for complaint in _complaints(calibrated, torch.cat([scores_real, scores_generated])):
+    in_nats = isinstance(critic, (LogRatio, CalibratedLogRatio))
+    for complaint in complaints(calibrated.report, calibrated.calibrator, torch.cat(scores), in_nats=in_nats):
         warnings.warn(complaint, stacklevel=2)
     return calibrated
 
 
-def _complaints(calibrated: CalibratedLogRatio, scores: Tensor) -> Iterator[str]:
-    """Yield what is wrong with the critic's scores and with the fitted map."""
-    report = calibrated.report
-    assert report is not None
-    before, after = report.before, report.after
-    in_nats = isinstance(calibrated.critic, (LogRatio, CalibratedLogRatio))
-    if not in_nats and bool(((scores >= 0) & (scores <= 1)).all()):
-        yield (
-            "All scores lie in [0, 1]: the critic seems to return probabilities, and a line through probabilities is a "
-            "poor log ratio. Calibrate LogRatio.from_probability(discriminator) instead."
-        )
-    # Standard errors by which the AUC exceeds one half, the value of a constant critic.
-    z = (before.auc - 0.5) * math.sqrt(6 * before.n_real)
-    # A few huge scores may turn the slope against the ranking: the complaint about the map below is for that.
-    if z < -3 or (before.slope <= 0 and z <= 3):
-        yield (
-            f"The critic scores real data no higher than generated data (held-out slope {before.slope:.3g}, AUC "
-            f"{before.auc:.3g}): its sign is flipped, or it has learnt nothing."
-        )
-    elif before.auc > MAX_AUC:
-        yield (
-            f"The critic separates real from generated data (held-out AUC {before.auc:.5f}): they do not overlap, and "
-            "hardly anything is left to sample. See fit_log_ratio(..., min_ess_fraction=...), or train the generator "
-            "further."
-        )
-    with torch.no_grad():
-        value = calibrated.calibrator(scores).double()
-    falls = bool(value[scores.argmax()] < value[scores.argmin()])
-    # The total variation between the sets, as a calibrated ratio gives it, is at least AUC - 1/2.
-    flat = float(((value - value.median()) / 2).tanh().abs().mean()) < (before.auc - 0.5) / 2
-    if z > 3 and (falls or flat or not after.slope > 0):  # NaN too
-        yield (
-            f"The fitted {report.method} map {'falls' if falls else 'is nearly flat'}, although the critic ranks real "
-            f"data above generated data (held-out AUC {before.auc:.3g}): for most rows it says nothing, or the "
-            "opposite. Temperature() needs scores that are 0 at even odds; if they are not, use Platt(). A line needs "
-            "scores that do not span decades; if they do, calibrate their logarithm, or use MonotoneSpline()."
-        )
+def _log_loss(real: Tensor, generated: Tensor) -> tuple[float, float]:
+    """Return the mean negative log likelihood of the rows' labels, and its standard error."""
+    offset = math.log(len(real) / len(generated))
+    losses = softplus(-real.double() - offset), softplus(generated.double() + offset)
+    number = len(real) + len(generated)
+    variance = sum(len(loss) * float(loss.var()) for loss in losses)
+    return float(torch.cat(losses).sum()) / number, math.sqrt(variance) / number

@@ -19,6 +19,9 @@ __all__ = ["FrontierPoint", "RatioReport", "Reliability", "diagnose"]
 
 NUM_BINS = 20
 
+#: Largest number of steps to the constant. Most sets take five; halving an interval of twenty decades takes 120.
+MAX_STEPS = 200
+
 
 @final
 class Reliability(NamedTuple):
@@ -43,8 +46,8 @@ class RatioReport:
     #: Numbers of rows judged.
     n_real: int
     n_generated: int
-    #: Sum of label minus probability, divided by its standard deviation. It does not notice a wrong slope. It is
-    #: conservative: because class counts are fixed, its variance for a calibrated ratio is 1 - 2 E_G[p] and not 1.
+    #: Sum of label minus probability, divided by its standard deviation for fixed class counts: standard normal for a
+    #: calibrated ratio. It does not notice a wrong slope. It is NaN or infinite if log r is constant.
     dawid_z: float
     #: Logistic regression of the label on log r: slope 1 and intercept 0 if calibrated, slope .5 if log r is twice too
     #: large. The slope is infinite if a threshold separates the classes, NaN if log r is constant.
@@ -62,7 +65,12 @@ class RatioReport:
     ece: float
     #: Probability that a real row scores above a generated one; ties count half.
     auc: float
-    #: E_G[r], which is 1 for the exact ratio, and its standard error, which does not see a tail without draws.
+    #: What to add to log r so that the rows fit best at slope 1, in nats, and its standard error: 0 for a calibrated
+    #: ratio. A constant harms no sampler.
+    constant: float
+    constant_se: float
+    #: E_G[r] with this constant added to log r: 1 for the exact ratio and for all that differ from it by a constant.
+    #: Its standard error, that of the constant included, does not see a tail without draws.
     mean_ratio: float
     mean_ratio_se: float
     #: What the weights r of the generated rows say about themselves.
@@ -95,7 +103,8 @@ class RatioReport:
             ("ECE", f"{self.ece:.4f}", f"about {self.ece_if_calibrated:.4f} by chance alone"),
             ("AUC", f"{self.auc:.4f}", "above .5; near 1 the classes do not overlap"),
             ("acceptance 2(1 - AUC)", f"{self.independence_acceptance:.4f}", "of an independence sampler"),
-            ("E_G[r]", f"{self.mean_ratio:.4f} +- {self.mean_ratio_se:.4f}", "1"),
+            ("constant", f"{self.constant:.4f} +- {self.constant_se:.4f}", "0; harms no sampler"),
+            ("E_G[r]", f"{self.mean_ratio:.4f} +- {self.mean_ratio_se:.4f}", "1, with the constant removed"),
             ("ESS fraction", f"{tail.ess_fraction:.4f}", "above .01"),
             ("largest weight share", f"{tail.largest_weight_share:.5f}", "below .001 (1e5 rows or more)"),
             ("Pareto k", f"{tail.pareto_k:.2f}", "below .7"),
@@ -122,10 +131,16 @@ class FrontierPoint(NamedTuple):
 
 
 def diagnose(log_ratio_real: Float[Tensor, " real"], log_ratio_generated: Float[Tensor, " generated"]) -> RatioReport:
-    """Judge log ratios on rows that trained neither the critic nor its calibration.
+    r"""Judge log ratios on rows that trained neither the critic nor its calibration.
 
     The sampler's target is p_G(x) r(x), so errors of r are errors of the target. A constant error of log r cancels in
-    MCMC, a wrong slope does not. Dawid's Z notices the constant and not the slope: read the slope first, then the tail.
+    every sampler, a wrong slope does not. Dawid's Z notices the constant and not the slope: read the slope first, then
+    the tail.
+
+    Dawid divides the sum of label minus probability by :math:`(\sum p (1 - p))^{1/2}`, the error of labels that are
+    drawn. Here the numbers of rows are fixed and the sum varies less: for a calibrated ratio, and a share
+    :math:`\pi` of real rows, by :math:`1 - E_G[p] / \pi` times that variance. Z is divided by the right error, taken
+    from the variances of p within each class.
 
     Args:
         log_ratio_real: Log ratios of real rows, `(real,)`, in nats, finite.
@@ -139,6 +154,7 @@ def diagnose(log_ratio_real: Float[Tensor, " real"], log_ratio_generated: Float[
 
     References:
         Metropolis-Hastings Generative Adversarial Networks, R. Turner et al., 2019, https://arxiv.org/abs/1811.11357;
+        Prequential Analysis, A. P. Dawid, 1997, Encyclopedia of Statistical Sciences;
         Two further applications of a model for binary regression, D. R. Cox, 1958,
         https://doi.org/10.1093/biomet/45.3-4.562;
         Logistic disease incidence models and case-control studies, R. L. Prentice and R. Pyke, 1979,
@@ -157,15 +173,14 @@ def diagnose(log_ratio_real: Float[Tensor, " real"], log_ratio_generated: Float[
     logit = value + offset
     # Where 1 - p rounds to 0, sigma(-f) for real rows and -sigma(f) for generated ones keep their digits.
     residual = torch.where(label > 0, torch.sigmoid(-logit), -torch.sigmoid(logit))
-    variance = (torch.sigmoid(logit) * torch.sigmoid(-logit)).sum()
     slope, slope_se, intercept, intercept_se = _regression(real, generated, value, label, offset)
     reliability = _reliability(torch.sigmoid(logit), label)
     tail = weight_tail(generated)
-    mean_ratio = _exp(tail.log_mean_weight)
+    constant, constant_se, mean_ratio, mean_ratio_se = _constant_and_mean(real, generated, offset)
     return RatioReport(
         n_real=len(real),
         n_generated=len(generated),
-        dawid_z=float(residual.sum() / variance.sqrt()),
+        dawid_z=_dawid_z(residual[: len(real)], residual[len(real) :]),
         slope=slope,
         slope_se=slope_se,
         intercept=intercept,
@@ -174,8 +189,10 @@ def diagnose(log_ratio_real: Float[Tensor, " real"], log_ratio_generated: Float[
         log_loss=float(softplus(torch.where(label > 0, -logit, logit)).mean()),
         ece=float((reliability.num_rows * (reliability.predicted - reliability.observed).abs()).sum() / len(value)),
         auc=_auc(real, generated),
+        constant=constant,
+        constant_se=constant_se,
         mean_ratio=mean_ratio,
-        mean_ratio_se=mean_ratio * tail.log_mean_weight_se,
+        mean_ratio_se=mean_ratio_se,
         tail=tail,
         reliability=reliability,
     )
@@ -204,6 +221,47 @@ def _regression(
         fit.intercept,
         math.sqrt(max(intercept_variance - by_design, 0)),
     )
+
+
+def _sum_variance(real: Tensor, generated: Tensor) -> Tensor:
+    """Return the variance of the sum of one term a row, with as many rows of each class as there are."""
+    return len(real) * real.var(correction=0) + len(generated) * generated.var(correction=0)
+
+
+def _dawid_z(real: Tensor, generated: Tensor) -> float:
+    total, number = float(real.sum() + generated.sum()), len(real) + len(generated)
+    variance = float(_sum_variance(real, generated))
+    if variance > 1e-24 * number:
+        return total / math.sqrt(variance)
+    # A constant: what its variance and its sum are beyond zero may be rounding.
+    return math.nan if abs(total) < 1e-9 * number else math.copysign(math.inf, total)
+
+
+def _constant_and_mean(real: Tensor, generated: Tensor, offset: float) -> tuple[float, float, float, float]:
+    """Return the constant of highest likelihood at slope 1, the mean ratio with it, and the errors of both."""
+    value = torch.cat([real, generated])
+    # At these ends the expected number of real rows is too small, or too large.
+    low, high = -float(value.max()), -float(value.min())
+    constant = min(max(0.0, low), high)
+    for _ in range(MAX_STEPS):
+        logit = value + (offset + constant)
+        p = torch.sigmoid(logit)
+        # Where p rounds to 1, sigma(f) sigma(-f) keeps its digits and p (1 - p) does not.
+        slope = (p * torch.sigmoid(-logit)).sum()
+        excess = float(p.sum()) - len(real)
+        low, high = (low, constant) if excess > 0 else (constant, high)
+        if abs(excess) < 1e-9 * len(value):
+            break
+        newton = constant - excess / float(slope) if slope > 0 else math.inf
+        # A step that leaves the interval is replaced by a halving.
+        constant = newton if low < newton < high else (low + high) / 2
+    p_real, p_generated = p.tensor_split([len(real)])
+    # How much each row moves the constant, and the logarithm of the mean.
+    of_real, of_generated = -p_real / slope, -p_generated / slope
+    share = generated.softmax(0)
+    mean = _exp(float(generated.logsumexp(0)) - math.log(len(generated)) + constant)
+    mean_se = mean * float(_sum_variance(of_real, of_generated + share).sqrt())
+    return constant, float(_sum_variance(of_real, of_generated).sqrt()), mean, mean_se
 
 
 def _reliability(probability: Tensor, label: Tensor) -> Reliability:

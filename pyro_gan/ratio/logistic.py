@@ -108,8 +108,11 @@ def fit_monotone(
     *,
     intercept: bool = False,
     penalty: Float[Tensor, "column column"] | None = None,
+    offset: float = 0.0,
 ) -> MonotoneFit:
-    r"""Fit P(label = 1) = sigma(columns @ w + b) by maximum likelihood under w >= 0, with :math:`w' P w / 2` added.
+    r"""Fit P(label = 1) = sigma(columns @ w + b + offset) by maximum likelihood under w >= 0.
+
+    The loss has :math:`w' P w / 2` added.
 
     The method is projected Newton. A coefficient at zero whose gradient points below zero stays there for a step. The
     others take Newton's step, and those that would become negative become zero.
@@ -119,6 +122,7 @@ def fit_monotone(
         target: Probability of the label, `(row,)`, strictly between 0 and 1, so that the optimum is finite.
         intercept: Whether there is a b.
         penalty: P, `(column, column)`, positive semi-definite.
+        offset: Known log odds, which are not fitted: those of unequal classes, log(n_real / n_generated).
 
     Returns:
         The fit. The loss is convex, so its minimum is unique; with linearly dependent columns the coefficients are not.
@@ -131,6 +135,7 @@ def fit_monotone(
         https://doi.org/10.1137/0320018
     """
     columns, target = _columns("columns", columns, target, dim=2)
+    offset = real("offset", offset)
     design = torch.cat([columns, torch.ones_like(columns[:, :1])], 1) if intercept else columns
     bounded = torch.arange(design.shape[1]) < columns.shape[1]
     curvature = torch.zeros(design.shape[1], design.shape[1], dtype=design.dtype)
@@ -139,13 +144,13 @@ def fit_monotone(
         curvature[:num, :num] = shaped("penalty", penalty, (num, num))
 
     def loss(coefficients: Tensor) -> float:
-        logit = design @ coefficients
+        logit = design @ coefficients + offset
         return float((softplus(logit) - target * logit).sum() + coefficients @ curvature @ coefficients / 2)
 
     coefficients = torch.zeros_like(design[0])
     current = loss(coefficients)
     for _ in range(MAX_STEPS):
-        logit = design @ coefficients
+        logit = design @ coefficients + offset
         gradient = design.T @ (target - torch.sigmoid(logit)) - curvature @ coefficients
         information = design.T @ (design * (torch.sigmoid(logit) * torch.sigmoid(-logit)).unsqueeze(1))
         information = information + curvature

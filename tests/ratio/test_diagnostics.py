@@ -33,7 +33,9 @@ def test_against_scikit_learn(balance: int) -> None:
     assert report.auc == pytest.approx(metrics.roc_auc_score(label, score))
     assert report.brier == pytest.approx(metrics.brier_score_loss(label, p))
     assert report.log_loss == pytest.approx(metrics.log_loss(label, p))
-    assert report.dawid_z == pytest.approx(float((label - p).sum() / (p * (1 - p)).sum().sqrt()))
+    n_real, n_generated = label.sum(), (1 - label).sum()
+    fixed_counts = n_real * p[label == 1].var(correction=0) + n_generated * p[label == 0].var(correction=0)
+    assert report.dawid_z == pytest.approx(float((label - p).sum() / fixed_counts.sqrt()))
     fit = linear.LogisticRegression(C=1e12, tol=1e-8).fit(score[:, None], label)
     assert report.slope == pytest.approx(fit.coef_[0, 0], rel=1e-3)
     assert report.intercept == pytest.approx(fit.intercept_[0] - offset, abs=1e-3)
@@ -51,17 +53,20 @@ def test_an_exact_ratio_passes(num_real: int) -> None:
     assert (report.n_real, report.n_generated, report.tail.num_draws) == (num_real, 20_000, 20_000)
 
 
-def test_standard_errors_are_those_of_repetition() -> None:
-    """Squares of 400 standardised errors have mean 1. Without its correction the intercept's would have mean .27."""
-    reports = [diagnose(*exact_scores(1000, 1000)) for _ in range(400)]
+@pytest.mark.parametrize("counts", [(1000, 1000), (300, 3000), (3000, 1000)])
+def test_standard_errors_are_those_of_repetition(counts: tuple[int, int]) -> None:
+    """Squares of 400 standardised errors have mean 1. With the error of drawn labels, Z's would have mean .1 to .3."""
+    repetitions = 400 if counts == (1000, 1000) else 150
+    reports = [diagnose(*exact_scores(*counts)) for _ in range(repetitions)]
     for errors in (
         torch.tensor([(r.slope - 1) / r.slope_se for r in reports]),
         torch.tensor([r.intercept / r.intercept_se for r in reports]),
+        torch.tensor([r.dawid_z for r in reports]),
+        torch.tensor([r.constant / r.constant_se for r in reports]),
     ):
-        assert abs(float(errors.square().mean()) - 1) < Z * math.sqrt(2 / 400) + 0.05
-    # Dawid's Z: class counts are fixed, so its variance is 1 - 2 E_G[p], here .27
-    z = torch.tensor([r.dawid_z for r in reports])
-    assert abs(float(z.square().mean()) - 0.27) < 0.27 * Z * math.sqrt(2 / 400) + 0.02
+        assert abs(float(errors.square().mean()) - 1) < Z * math.sqrt(2 / repetitions) + 0.05
+    if counts != (1000, 1000):
+        return
     # The ECE by chance alone. Neighbouring bins are nearly independent: 400 x 20 folded normals.
     excess = torch.tensor([r.ece / r.ece_if_calibrated for r in reports])
     assert abs(float(excess.mean()) - 1) < Z * float(excess.std()) / 20 + 0.03
@@ -75,7 +80,24 @@ def test_scaling_and_shifting_the_log_ratio() -> None:
     assert shifted.slope == pytest.approx(plain.slope)
     assert shifted.intercept == pytest.approx(plain.intercept - plain.slope)
     assert doubled.auc == shifted.auc == plain.auc
-    assert shifted.mean_ratio == pytest.approx(math.e * plain.mean_ratio)
+    assert shifted.constant == pytest.approx(plain.constant - 1) and abs(plain.constant) < Z * plain.constant_se
+    assert shifted.mean_ratio == pytest.approx(plain.mean_ratio)
+    assert abs(doubled.mean_ratio - 1) > Z * plain.mean_ratio_se  # a constant does not repair a slope
+
+
+@pytest.mark.parametrize("counts", [(1000, 10_000), (3000, 1000)])
+def test_the_variance_of_z_is_that_of_the_formula(counts: tuple[int, int]) -> None:
+    """The variance within the classes is sum p (1 - p) times 1 - E_G[p] / pi, for a calibrated ratio."""
+    real, generated = exact_scores(*(20 * count for count in counts))
+    share = counts[0] / sum(counts)
+    p_real, p_generated = (torch.sigmoid(part + math.log(counts[0] / counts[1])) for part in (real, generated))
+    drawn = share * (p_real * (1 - p_real)).mean() + (1 - share) * (p_generated * (1 - p_generated)).mean()
+    fixed = share * p_real.var() + (1 - share) * p_generated.var()
+    formula = 1 - p_generated.mean() / share
+    assert float(fixed / drawn) == pytest.approx(float(formula), rel=0.1)
+    report = diagnose(real, generated)
+    expected = float((len(real) - p_real.sum() - p_generated.sum()) / (fixed * (len(real) + len(generated))).sqrt())
+    assert report.dawid_z == pytest.approx(expected, rel=1e-3)
 
 
 def test_auc_counts_ties_half() -> None:
@@ -112,6 +134,8 @@ def test_separated_classes(sign: int, slope: float) -> None:
 def test_a_constant_has_no_slope() -> None:
     report = diagnose(torch.full((50,), 0.1), torch.full((50,), 0.1))
     assert math.isnan(report.slope) and report.auc == 0.5 and report.tail.pareto_k == -math.inf
+    assert report.dawid_z == -math.inf and report.constant == pytest.approx(-0.1)
+    assert math.isnan(diagnose(torch.zeros(50), torch.zeros(20)).dawid_z)
     assert "nan" in str(report)
 
 
@@ -144,7 +168,19 @@ def test_one_outlier_does_not_stop_the_fit() -> None:
 def test_the_table_names_every_figure() -> None:
     report = diagnose(*(part.float() for part in exact_scores(500, 500)))
     text = str(report)
-    for name in ("Dawid Z", "slope", "intercept", "Brier", "log loss", "ECE", "AUC", "E_G[r]", "ESS", "Pareto k"):
+    for name in (
+        "Dawid Z",
+        "slope",
+        "intercept",
+        "Brier",
+        "log loss",
+        "ECE",
+        "AUC",
+        "constant",
+        "E_G[r]",
+        "ESS",
+        "Pareto k",
+    ):
         assert name in text
     assert f"{report.auc:.4f}" in text and "500 real" in text
     with pytest.raises(dataclasses.FrozenInstanceError):

@@ -44,11 +44,12 @@ class Calibrator(Fitted, ABC):
 
     @final
     def fit(self, real: Float[Tensor, " row"], generated: Float[Tensor, " row"]) -> None:
-        """Set the map's buffers from the scores of equally many real and generated rows.
+        """Set the map's buffers from the scores of real and generated rows, as many of each as there are.
 
-        The targets are Platt's smoothed labels, (n + 1) / (n + 2) and 1 / (n + 2) for n rows of a class, so that scores
-        that separate the classes still give finite numbers. The numbers are found in float64, and stored in the scores'
-        dtype and on their device.
+        Unequal classes shift the log odds of "real" by log(n_real / n_generated): that is the offset of the fit, so the
+        map gives a log ratio whatever the numbers. The targets are Platt's smoothed labels, (n + 1) / (n + 2) and
+        1 / (n + 2) for n rows of a class, so that scores that separate the classes still give finite numbers. The
+        numbers are found in float64, and stored in the scores' dtype and on their device.
 
         Args:
             real: Scores of real rows, `(row,)`.
@@ -67,16 +68,19 @@ class Calibrator(Fitted, ABC):
             raise _no_slope(score)
         target = torch.full_like(score, 1 / (len(generated) + 2))
         target[: len(real)] = (len(real) + 1) / (len(real) + 2)
-        for name, value in self.solve(score, target).items():
+        offset = math.log(len(real) / len(generated))
+        for name, value in self.solve(score, target, offset=offset).items():
             setattr(self, name, value.to(real))
 
     @abstractmethod
-    def solve(self, score: Float[Tensor, " row"], target: Float[Tensor, " row"]) -> dict[str, Tensor]:
-        """Return the buffers by name, in float64.
+    def solve(self, score: Float[Tensor, " row"], target: Float[Tensor, " row"], *, offset: float) -> dict[str, Tensor]:
+        """Return the buffers by name, in float64, of the map f for which sigma(f(score) + offset) fits the target.
 
         Args:
             score: Scores of both classes on the CPU, `(row,)`, finite and not all equal.
-            target: Smoothed labels, the wanted probability of "real" for each row, `(row,)`, strictly between 0 and 1.
+            target: Smoothed labels, the wanted probability of "real" for each row, `(row,)`, strictly between 0 and 1;
+                above one half for real rows, below for generated ones.
+            offset: Log odds of "real" where the log ratio is 0, log(n_real / n_generated); 0 for equal classes.
         """
 
     @abstractmethod
@@ -88,17 +92,20 @@ class Calibrator(Fitted, ABC):
         return {name: float(value) for name, value in self.named_buffers()}
 
 
-def platt_line(score: Float[Tensor, " row"], target: Float[Tensor, " row"]) -> tuple[float, float]:
+def platt_line(
+    score: Float[Tensor, " row"], target: Float[Tensor, " row"], *, offset: float = 0.0
+) -> tuple[float, float]:
     """Return the slope and intercept of logistic regression.
 
     Args:
         score: `(row,)`, finite.
         target: Probability of "real" for each row, `(row,)`.
+        offset: Known log odds, which are not fitted.
 
     Raises:
         ValueError: if there is no finite slope.
     """
-    fit = fit_logistic(score, target)
+    fit = fit_logistic(score, target, offset=offset)
     if not math.isfinite(fit.slope):
         raise _no_slope(score)
     return fit.slope, fit.intercept

@@ -11,7 +11,7 @@ from torch import Tensor
 from pyro_gan.checks import real
 from pyro_gan.ratio.maps.base import Fitted
 
-__all__ = ["GUARD_WIDTH", "TailGuard"]
+__all__ = ["GUARD_WIDTH", "TailGuard", "bend"]
 
 #: Nats below the cap at which the guard begins to bend.
 GUARD_WIDTH = 1.0
@@ -53,7 +53,13 @@ class TailGuard(Fitted):
 
     def forward(self, log_ratio: Tensor) -> Tensor:
         """Return guarded log ratios of the same shape; NaN stays NaN."""
-        above = log_ratio > self.knee
-        # The inner `where` keeps the unused branch finite: otherwise its gradient would be NaN.
-        excess = torch.where(above, log_ratio - self.knee, 0.0) / GUARD_WIDTH
-        return torch.where(above, self.cap - GUARD_WIDTH / (1 + excess), log_ratio)
+        return bend(log_ratio, self.cap)
+
+
+def bend(log_ratio: Tensor, cap: Tensor) -> Tensor:
+    """Return log ratios that approach a cap smoothly, from one nat below it on."""
+    knee = cap - GUARD_WIDTH
+    above = log_ratio > knee
+    # The inner `where` keeps the unused branch finite: otherwise its gradient would be NaN.
+    excess = torch.where(above, log_ratio - knee, 0.0) / GUARD_WIDTH
+    return torch.where(above, cap - GUARD_WIDTH / (1 + excess), log_ratio)

@@ -20,9 +20,12 @@ class Isotonic(Calibrator):
     r"""Isotonic regression, the likeliest of all maps that never fall. Fitting needs scikit-learn, using does not.
 
     Beyond the last row of the other class, plain isotonic regression is certain: the log ratio is infinite. The
-    smoothed targets limit what n rows of a class can claim,
+    smoothed targets limit what n rows of each class can claim,
 
     .. math:: |\log r| \le \log(n + 1).
+
+    With unequal classes the other class sets the limit: n generated rows support no ratio above about n, and n real
+    rows none below about 1 / n.
 
     The gradient of a staircase is zero. Use this map with gradient-free kernels (`IndependenceMH`) and with importance
     resampling; a gradient kernel would follow the prior alone. The first call that asks for a gradient warns. Every
@@ -77,7 +80,7 @@ class Isotonic(Calibrator):
         # The second term is zero, or NaN where the score is. It gives the result a gradient of zero.
         return self.levels.to(score.dtype)[step] + 0 * score.clamp(-1, 1)
 
-    def solve(self, score: Float[Tensor, " row"], target: Float[Tensor, " row"]) -> dict[str, Tensor]:
+    def solve(self, score: Float[Tensor, " row"], target: Float[Tensor, " row"], *, offset: float) -> dict[str, Tensor]:
         """Return the edges and levels of the staircase.
 
         Raises:
@@ -91,5 +94,5 @@ class Isotonic(Calibrator):
         ends = (share.diff() > 0).nonzero().squeeze(1)
         return {
             "edges": (score[ends] + score[ends + 1]) / 2,
-            "levels": torch.logit(share[torch.cat([ends, torch.tensor([-1])])]),
+            "levels": torch.logit(share[torch.cat([ends, torch.tensor([-1])])]) - offset,
         }

@@ -44,9 +44,9 @@ class Platt(Calibrator):
         """Return `slope * score + intercept`."""
         return self.slope * score + self.intercept
 
-    def solve(self, score: Float[Tensor, " row"], target: Float[Tensor, " row"]) -> dict[str, Tensor]:
+    def solve(self, score: Float[Tensor, " row"], target: Float[Tensor, " row"], *, offset: float) -> dict[str, Tensor]:
         """Return the slope and intercept of logistic regression."""
-        slope, intercept = platt_line(score, target)
+        slope, intercept = platt_line(score, target, offset=offset)
         return {"slope": score.new_tensor(slope), "intercept": score.new_tensor(intercept)}
 
 
@@ -83,11 +83,11 @@ class Temperature(Calibrator):
         """Return `score / temperature`."""
         return self.inverse_temperature * score
 
-    def solve(self, score: Float[Tensor, " row"], target: Float[Tensor, " row"]) -> dict[str, Tensor]:
+    def solve(self, score: Float[Tensor, " row"], target: Float[Tensor, " row"], *, offset: float) -> dict[str, Tensor]:
         """Return the inverse temperature."""
         # Measured in units of the largest score, the problem has the same scale for every critic.
         unit = score.abs().max()
-        coefficient = fit_monotone((score / unit).unsqueeze(1), target).coefficients[0]
+        coefficient = fit_monotone((score / unit).unsqueeze(1), target, offset=offset).coefficients[0]
         return {"inverse_temperature": coefficient / unit}
 
 
@@ -132,15 +132,16 @@ class Beta(Calibrator):
         logit = self.scale * score + self.shift
         return self.a * logsigmoid(logit) - self.c * logsigmoid(-logit) + self.b
 
-    def solve(self, score: Float[Tensor, " row"], target: Float[Tensor, " row"]) -> dict[str, Tensor]:
+    def solve(self, score: Float[Tensor, " row"], target: Float[Tensor, " row"], *, offset: float) -> dict[str, Tensor]:
         """Return the three numbers, and the line that makes a logit of the score."""
-        platt = platt_line(score, target)
+        platt = platt_line(score, target, offset=offset)
         # The line of a flipped critic falls, but the logit must rise: then the score itself is the only candidate.
         lines = [(1.0, 0.0), platt] if platt[0] > 0 else [(1.0, 0.0)]
         fits = []
         for scale, shift in lines:
             logit = scale * score + shift
-            fit = fit_monotone(torch.stack([logsigmoid(logit), -logsigmoid(-logit)], 1), target, intercept=True)
+            sides = torch.stack([logsigmoid(logit), -logsigmoid(-logit)], 1)
+            fit = fit_monotone(sides, target, intercept=True, offset=offset)
             fits.append((fit.loss, scale, shift, fit.coefficients))
         _, scale, shift, (a, c, b) = min(fits, key=lambda fit: fit[0])
         return {"a": a, "b": b, "c": c, "scale": score.new_tensor(scale), "shift": score.new_tensor(shift)}

@@ -28,7 +28,8 @@ class MonotoneSpline(Calibrator):
 
     where :math:`g` is linear between knots and constant beyond the first and the last. So the map rises everywhere, has
     a continuous derivative, and is a line where there are no data. Up to eight knots lie at evenly spaced quantiles of
-    the scores, 1 % to 99 %. A prior limits how much the slope changes from one knot to the next,
+    the scores, 1 % to 99 %, where each class weighs one half. A prior limits how much the slope changes from one knot
+    to the next,
 
     .. math:: g_{i+1} - g_i \sim N\bigl(0,\; p^2 + (k_{i+1} - k_i)^{-2}\bigr),
 
@@ -79,22 +80,32 @@ class MonotoneSpline(Calibrator):
         beyond = score - knots[anchor]
         return values[anchor] + beyond * (slopes[anchor] + curvature[piece] * beyond / 2)
 
-    def solve(self, score: Float[Tensor, " row"], target: Float[Tensor, " row"]) -> dict[str, Tensor]:
+    def solve(self, score: Float[Tensor, " row"], target: Float[Tensor, " row"], *, offset: float) -> dict[str, Tensor]:
         """Return the knots, and the slopes and values there."""
-        order = score.sort().values
-        levels = torch.linspace(*LEVELS, NUM_KNOTS, dtype=score.dtype)
-        # A knot is one of the scores, not a mean of two: so knots are distinct in the scores' own precision too.
-        knots = order[(levels * (len(order) - 1)).round().long()].unique()
+        knots = _class_quantiles(score, target > 0.5, torch.linspace(*LEVELS, NUM_KNOTS, dtype=score.dtype)).unique()
         gaps = knots.diff()
         # Slopes in nats per distance between neighbours, because distances may span decades.
         unit = 1 / (torch.cat([gaps[:1], (gaps[1:] + gaps[:-1]) / 2, gaps[-1:]]) if len(gaps) else score.std())
         design = unit * _integrals(score, knots)
-        spread = torch.hypot(score.new_tensor(platt_line(score, target)[0]), 1 / gaps)
+        spread = torch.hypot(score.new_tensor(platt_line(score, target, offset=offset)[0]), 1 / gaps)
         changes = (torch.diag(unit.expand(len(knots))).diff(dim=0)) / spread.unsqueeze(1)
-        fit = fit_monotone(design, target, intercept=True, penalty=changes.T @ changes)
+        fit = fit_monotone(design, target, intercept=True, penalty=changes.T @ changes, offset=offset)
         slopes, first = unit * fit.coefficients[:-1], fit.coefficients[-1:]
         steps = gaps * (slopes[1:] + slopes[:-1]) / 2
         return {"knots": knots, "slopes": slopes, "values": torch.cat([first, first + steps.cumsum(0)])}
+
+
+def _class_quantiles(
+    score: Float[Tensor, " row"], is_real: Tensor, levels: Float[Tensor, " level"]
+) -> Float[Tensor, " level"]:
+    """Return quantiles of the scores, where each class weighs one half: else a small class would get no knots.
+
+    A quantile is one of the scores, not a mean of two: so knots are distinct in the scores' own precision too.
+    """
+    order = score.argsort()
+    weight = torch.where(is_real, 0.5 / is_real.sum(), 0.5 / (~is_real).sum()).to(score)[order]
+    middle = weight.cumsum(0) - weight / 2
+    return score[order][torch.searchsorted(middle, levels).clamp(max=len(score) - 1)]
 
 
 def _integrals(score: Float[Tensor, " row"], knots: Float[Tensor, " knot"]) -> Float[Tensor, "row knot"]:
