@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pyro_gan._networks import by_chunk, check_eval, critic_scores, frozen_twin
+from pyro_gan._probe import unwritten
 from pyro_gan._random import rng_fork
 from pyro_gan._typing import BoundedRatio, Critic, Generator, Params, left_shape
 from pyro_gan.checks import count, function, real
@@ -210,9 +211,9 @@ class LatentPosterior(nn.Module):
 
         def run(rows: Tensor) -> tuple[Tensor, Tensor]:
             x = self.latents.generate(rows, **context)
-            return x, self._score(x, context)
+            return x, unwritten(lambda x: self._score(x, context), x, "log ratio")
 
-        probe(self.generator, self.prior, run)
+        probe(self.generator, self.prior, run, self.generator, self.log_ratio)
 
     def _score(self, x: Tensor, context: dict[str, Tensor]) -> Tensor:
         return critic_scores(self.log_ratio, x, **expanded(context, len(x)))
