@@ -2,13 +2,14 @@
 
 from pyro_gan.importance.mean import LogMeanWeight, effective_size, finite_weights, log_mean_weight
 from pyro_gan.importance.resampling import systematic
-from pyro_gan.importance.tail import WeightTail, smooth, weight_tail
+from pyro_gan.importance.tail import WeightTail, has_enough_draws, smooth, weight_tail
 
 __all__ = [
     "LogMeanWeight",
     "WeightTail",
     "effective_size",
     "finite_weights",
+    "has_enough_draws",
     "log_mean_weight",
     "smooth",
     "systematic",

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyro_gan.importance.mean import log_mean_weight, positive_weights
+from pyro_gan.importance.mean import effective_size, finite_weights, log_mean_weight, positive_weights
 
-__all__ = ["WeightTail", "smooth", "weight_tail"]
+__all__ = ["WeightTail", "has_enough_draws", "smooth", "weight_tail"]
 
 # A set of weights is complained of beyond these limits. With a smaller ESS, or a larger weight among 1e5 draws, the
 # weights depend more on the critic's tail than on the data. Above .7 Pareto smoothing is no longer reliable.
@@ -24,6 +24,9 @@ MAX_WEIGHT_RATIO = 100
 #: The shape of a tail is an extrapolation. If no weight reaches so many times the mean, at least a tenth of the
 #: draws are effective, and a tail that heavy would long have shown larger weights.
 MIN_RATIO_FOR_PARETO_K = 10
+
+#: Fewest effective draws whose mean can be judged, and the number of draws that must not hold half of the weight.
+MIN_ESS, NUM_TOP = 100, 10
 
 #: Fewest weights above zero for smoothing: the upper fifth of fewer is under five weights, to which no tail is fitted.
 MIN_FOR_SMOOTHING = 25
@@ -110,6 +113,30 @@ def weight_tail(log_weights: Float[Tensor, " draw"]) -> WeightTail:
         log_mean_weight=float(mean.value),
         log_mean_weight_se=float(mean.standard_error),
     )
+
+
+def has_enough_draws(log_weights: Float[Tensor, " draw"]) -> bool:
+    """Whether a weighted mean and its error can be judged: 100 effective draws, and no ten draws with half the weight.
+
+    With fewer, the draws that would carry the mean are missing, and its error, computed from the others, is too small.
+
+    Args:
+        log_weights: `(draw,)`, in nats; minus infinity is a weight of zero.
+
+    Returns:
+        The answer; False if all weights are zero.
+
+    Raises:
+        ValueError: if the shape is wrong, or a log weight is NaN or plus infinity.
+
+    Example:
+        >>> has_enough_draws(torch.zeros(1000)), has_enough_draws(torch.zeros(50))
+        (True, False)
+    """
+    values = finite_weights(log_weights)
+    if not float(effective_size(values)) >= MIN_ESS:
+        return False
+    return float(torch.softmax(values, 0).topk(min(NUM_TOP, len(values))).values.sum()) < 0.5
 
 
 def smooth(log_weights: Float[Tensor, " draw"]) -> tuple[Float[Tensor, " draw"], float]:
