@@ -25,6 +25,9 @@ __all__ = ["LogRatio", "look_like_probabilities"]
 #: Sum, in nats, that log ratios of generated rows reach by chance once in 100 000 times at most.
 MAX_CHANCE_SUM = math.log(1e5)
 
+#: Probabilities span at least so much. An untrained critic may return nearly the same positive number for all rows.
+MIN_SPAN = 0.4
+
 
 @final
 class LogRatio(nn.Module):
@@ -182,8 +185,9 @@ class LogRatio(nn.Module):
 def look_like_probabilities(log_ratios: Float[Tensor, " generated"]) -> bool:
     r"""Whether log ratios of generated rows can only be a discriminator's probabilities.
 
-    All of them lie in [0, 1], and their sum is more than chance allows. The exact ratio has mean 1 over generated data,
-    so the product of n ratios also has mean 1, and by Markov's inequality :math:`P(\sum_i \log r_i \ge t) \le e^{-t}`.
+    All of them lie in [0, 1], span .4 or more, and their sum is more than chance allows. The exact ratio has mean 1
+    over generated data, so the product of n ratios also has mean 1, and by Markov's inequality
+    :math:`P(\sum_i \log r_i \ge t) \le e^{-t}`.
 
     Args:
         log_ratios: Of independent generated rows, `(generated,)`, in nats.
@@ -197,7 +201,8 @@ def look_like_probabilities(log_ratios: Float[Tensor, " generated"]) -> bool:
         (True, False)
     """
     inside = bool(((log_ratios >= 0) & (log_ratios <= 1)).all())
-    return inside and float(log_ratios.sum(dtype=torch.float32)) >= MAX_CHANCE_SUM
+    spans = inside and float(log_ratios.max() - log_ratios.min()) >= MIN_SPAN
+    return spans and float(log_ratios.sum(dtype=torch.float32)) >= MAX_CHANCE_SUM
 
 
 def _ends_in_sigmoid(module: Any) -> bool:

@@ -20,7 +20,7 @@ __all__ = ["MeanRatio", "judge_mean_ratio"]
 MAX_FACTOR, NUM_ERRORS = 1.5, 4.0
 
 #: Bisections of an interval of nats: at the end it is narrower than the rounding of a double.
-BISECTIONS = 100
+BISECTIONS = 60
 
 
 @final

@@ -17,6 +17,9 @@ __all__ = ["MomentChange", "moment_change"]
 #: A change counts from so many bootstrap errors on; normal chance exceeds them once in 370 comparisons, either way.
 NUM_ERRORS = 3.0
 
+#: A change of so small a part of the gaps is their rounding.
+ROUNDING = 1e-9
+
 #: Columns that the report names.
 NUM_WORST = 5
 
@@ -125,8 +128,12 @@ def moment_change(
     real, generated = real[:, index] - centre, generated[:, index] - centre
     weights = torch.softmax(finite_weights(log_weights), 0)
     sides = _Sums(real, None), _Sums(generated, None), _Sums(generated, weights)
-    before, after = _gaps(sides, [torch.ones(1, len(side), dtype=torch.float64) for side in (real, generated)])
-    change, error = _bootstrap(sides, float((after - before).mean()), num_bootstrap, seed)
+    # The unit stays as it is in the bootstrap: a replicate may draw no row, or one, of a rare cluster.
+    unit = real.square().mean(0)
+    before, after = _gaps(sides, [torch.ones(1, len(side), dtype=torch.float64) for side in (real, generated)], unit)
+    change, error = float((after - before).mean()), _bootstrap_error(sides, unit, num_bootstrap, seed)
+    # Weights that are all equal change nothing, and neither do replicates: what is left is rounding.
+    rounding = ROUNDING * float((after.abs() + before.abs()).mean())
     worst = after[0].topk(min(NUM_WORST, len(index))).indices
     return MomentChange(
         num_real=len(real),
@@ -137,7 +144,7 @@ def moment_change(
         change=change,
         change_se=error,
         ess=tail.ess,
-        verdict=_verdict(change, error, has_enough_draws(log_weights)),
+        verdict=_verdict(change, error + rounding, has_enough_draws(log_weights)),
         worst=tuple((int(index[i]), float(before[0, i]), float(after[0, i])) for i in worst),
     )
 
@@ -152,48 +159,41 @@ def _verdict(change: float, error: float, enough: bool) -> str:
 
 @final
 class _Sums:
-    """Means and variances of columns under one weight a row, for many sets of counts at once."""
+    """Means of columns under one weight a row, for many sets of counts at once."""
 
     def __init__(self, table: Tensor, weights: Tensor | None) -> None:
         self.weights = torch.ones(len(table), dtype=table.dtype) if weights is None else weights
         self.table, self.squares = table, table.square()
 
-    def __call__(self, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return mean, variance, and variance of the mean, `(set, column)` each, for counts `(set, row)`."""
+    def __call__(self, counts: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean and its sampling variance, `(set, column)` each, for counts `(set, row)`."""
         share = counts * self.weights
         share = share / share.sum(1, keepdim=True)
-        mean = share @ self.table
-        variance = share @ self.squares - mean.square()
-        of_mean = share.square()
-        noise = (
-            of_mean @ self.squares - 2 * mean * (of_mean @ self.table) + of_mean.sum(1, keepdim=True) * mean.square()
-        )
-        return mean, variance.clamp(min=0), noise
+        mean, squared = share @ self.table, share.square()
+        noise = squared @ self.squares - 2 * mean * (squared @ self.table)
+        return mean, noise + squared.sum(1, keepdim=True) * mean.square()
 
 
-def _gaps(sides: tuple[_Sums, _Sums, _Sums], counts: list[Tensor]) -> tuple[Tensor, Tensor]:
+def _gaps(sides: tuple[_Sums, _Sums, _Sums], counts: list[Tensor], unit: Tensor) -> tuple[Tensor, Tensor]:
     """Return the gap of each column without weights and with them, `(set, column)`, for counts of both sides' rows."""
     of_real, plain, weighted = sides
-    mean, variance, noise = of_real(counts[0])
-    # A column that a replicate draws no variation of (one row of a rare cluster) says nothing in it.
-    unit = torch.where(variance > 0, variance, torch.inf)
+    mean, noise = of_real(counts[0])
     before, after = (
         ((other - mean).square() - other_noise - noise) / unit
-        for other, _, other_noise in (side(counts[1]) for side in (plain, weighted))
+        for other, other_noise in (side(counts[1]) for side in (plain, weighted))
     )
     return before, after
 
 
-def _bootstrap(sides: tuple[_Sums, _Sums, _Sums], change: float, number: int, seed: int) -> tuple[float, float]:
-    """Return the change and its bootstrap error."""
+def _bootstrap_error(sides: tuple[_Sums, _Sums, _Sums], unit: Tensor, number: int, seed: int) -> float:
+    """Return the standard deviation of the mean change over bootstrap replicates of the rows of both sides."""
     generator = torch.Generator().manual_seed(seed)
     replicates = []
     for done in range(0, number, REPLICATES):
         size = min(REPLICATES, number - done)
-        counts = [_counts(size, len(side.table), generator) for side in sides[:2]]
-        before, after = _gaps(sides, counts)
+        before, after = _gaps(sides, [_counts(size, len(side.table), generator) for side in sides[:2]], unit)
         replicates.append((after - before).mean(1))
-    return change, float(torch.cat(replicates).std())
+    return float(torch.cat(replicates).std())
 
 
 def _counts(size: int, number: int, generator: torch.Generator) -> Tensor:
