@@ -195,7 +195,7 @@ def test_weights_that_span_thousands_of_nats_are_bad_and_never_nan(spread: float
 
 
 def test_a_fit_that_fails_counts_as_the_worst(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pyro_gan.importance._psis", lambda log_w: (log_w, math.nan))
+    monkeypatch.setattr("pyro_gan.importance.tail._psis", lambda log_w: (log_w, math.nan))
     log_w = torch.randn(1000)
     assert weight_tail(log_w).pareto_k == math.inf
     assert torch.equal(smooth(log_w)[0], log_w)

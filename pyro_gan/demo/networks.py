@@ -184,7 +184,7 @@ def fit_fresh(gan: GAN, splits: Splits, settings: Settings, *, progress: bool) -
 
 def _ratio(name: str, log_ratio: nn.Module, gan: GAN, settings: Settings, made: str, unseen: Tensor) -> Ratio:
     posterior = LatentPosterior(gan.generator, log_ratio, gan.prior)
-    tail = posterior.diagnose(settings.num_prior_draws)
+    tail = posterior.check(num_draws=settings.num_prior_draws).tail
     return Ratio(name, posterior, unseen, {"made": made, "tail": tail._asdict()})
 
 

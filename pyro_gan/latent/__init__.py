@@ -2,5 +2,6 @@
 
 from pyro_gan.latent.posterior import LatentPosterior
 from pyro_gan.latent.prior import LatentPrior
+from pyro_gan.latent.report import PosteriorReport
 
-__all__ = ["LatentPosterior", "LatentPrior"]
+__all__ = ["LatentPosterior", "LatentPrior", "PosteriorReport"]

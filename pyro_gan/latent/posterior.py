@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import warnings
+from collections.abc import Callable
 from typing import final
 
 import pyro
@@ -13,19 +14,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from pyro_gan import checks
 from pyro_gan._networks import by_chunk, check_eval, critic_scores, frozen_twin
+from pyro_gan._probe import NUM_PROBED, unwritten
 from pyro_gan._random import rng_fork
 from pyro_gan._typing import BoundedRatio, Critic, Generator, Params, left_shape
-from pyro_gan.checks import count, function, real
-from pyro_gan.importance import WeightTail, weight_tail
+from pyro_gan.checks import count, function
+from pyro_gan.latent.check import examine
 from pyro_gan.latent.prior import LatentPrior, expanded
 from pyro_gan.latent.probe import ContextError, probe
+from pyro_gan.latent.report import PosteriorReport
+from pyro_gan.ratio.calibrators import CalibratedLogRatio
+from pyro_gan.ratio.heads import LogRatio, look_like_probabilities
 
 __all__ = ["LatentPosterior"]
 
-# `diagnose` warns beyond these limits. With a smaller ESS, or a larger weight among 1e5 draws, the weights depend more
-# on the critic's tail than on the data. Above .7 Pareto-smoothed importance sampling is no longer reliable.
-MIN_ESS_FRACTION, MAX_WEIGHT_SHARE, MAX_PARETO_K = 0.01, 0.001, 0.7
+#: Prior draws scored at construction, to tell probabilities from log ratios: only if a dozen look like probabilities.
+NUM_SUSPECTED = 500
 
 
 @final
@@ -62,6 +67,9 @@ class LatentPosterior(nn.Module):
             or disagrees with the prior or the other network about a shape or a dtype; if a score is NaN for every
             prior draw tried; if the temperature is not positive.
 
+    Warns:
+        UserWarning: if the log ratios of prior draws can only be probabilities.
+
     References:
         Discriminator Rejection Sampling, Azadi et al., 2019, https://arxiv.org/abs/1810.06758;
         Your GAN is Secretly an Energy-based Model, Che et al., 2020, https://arxiv.org/abs/2003.06060.
@@ -89,7 +97,7 @@ class LatentPosterior(nn.Module):
         super().__init__()
         cure = "1 leaves the ratio as it is, more flattens it."
         alone = isinstance(temperature, float) and temperature == math.inf
-        self.temperature = math.inf if alone else real("temperature", temperature, above=0, cure=cure)
+        self.temperature = math.inf if alone else checks.real("temperature", temperature, above=0, cure=cure)
         check_eval(function("log_ratio", log_ratio), "log_ratio")
         latents = LatentPrior(generator, prior, site=site, chunk_size=chunk_size)
         self.generator = latents.generator
@@ -103,6 +111,7 @@ class LatentPosterior(nn.Module):
         # A conditional network cannot be tried before its context is known: every setup tries it.
         with contextlib.suppress(ContextError):
             self.validate()
+            self._warn_of_probabilities()
 
     @property
     def log_weight_bound(self) -> float | None:
@@ -170,40 +179,71 @@ class LatentPosterior(nn.Module):
         """
         return self.latents.decode(z, **context)
 
-    def diagnose(self, num_draws: int = 100_000, **context: Tensor) -> WeightTail:
-        """Diagnose the target before sampling: how far is it from the generator, and do a few draws carry it?
+    def check(
+        self,
+        real: Float[Tensor, "real *event"] | None = None,
+        *,
+        features: Callable[[Tensor], Tensor] | None = None,
+        num_draws: int = 100_000,
+        seed: int = 0,
+        **context: Tensor,
+    ) -> PosteriorReport:
+        """Check the target before sampling: do a few draws carry it, is E_G[r] = 1, does it bring G closer to data?
+
+        Give real rows. Without them only the weights can be judged, and weights of a comfortable effective size may
+        still make the samples worse than the generator's own.
 
         Args:
-            num_draws: Prior draws to score. The limits below are meant for 1e5 and more.
+            real: Real rows, `(real, *event)`, 100 or more, that made neither the ratio nor its calibration nor the
+                GAN: rows that the critic has learnt by heart show no fault.
+            features: Maps rows `(row, *event)` to columns `(row, feature)`: what the samples must get right.
+                If None, `RandomFeatures` of the real rows. See `pyro_gan.ratio.moment_change`.
+            num_draws: Prior draws to score; each is one pass through both networks. 1e5 show a tail.
+            seed: Of the features and of the bootstrap. The prior draws come from torch's generator, which is left as
+                it was.
             **context: As for `forward`.
 
         Returns:
-            Effective sample size, largest weight share and Pareto k of the weights `r(G(z))^(1/T)`.
+            The report, `print` it for a table. Its `problems` say what is wrong, in sentences.
+
+        Raises:
+            ValueError: if real rows do not look like generated ones or are fewer than 100, a log ratio is NaN or plus
+                infinity, features are not one finite row of numbers for each row, or a number is out of range.
 
         Warns:
-            UserWarning: if the effective sample size is under 1 % of the draws, one draw carries over .1 % of the
-                weight, or Pareto k is above .7; also if a figure is NaN.
+            UserWarning: once, with all problems: too few effective draws, one draw with much of the weight, or a heavy
+                Pareto tail, see `WeightTail.complaints`; a wrong E_G[r], at temperature 1 alone, see
+                `pyro_gan.ratio.judge_mean_ratio`; moments that become worse; log ratios that are probabilities.
+
+        References:
+            Metropolis-Hastings Generative Adversarial Networks, R. Turner et al., 2019,
+            https://arxiv.org/abs/1811.11357; Pareto Smoothed Importance Sampling, A. Vehtari et al., 2024,
+            https://arxiv.org/abs/1507.02646
+
+        Example:
+            >>> from pyro_gan import toys
+            >>> toy = toys.gaussian_shift(auc=0.8)
+            >>> report = LatentPosterior(toy.generator, toy.log_ratio, toy.prior).check(toy.sample_data(1000))
+            >>> report.moments.verdict, report.mean_ratio.verdict, report.problems
+            ('better', 'near 1', ())
         """
         num_draws = count("num_draws", num_draws, minimum=100, cure="A tail takes that many to judge.")
+        seed = count("seed", seed, minimum=0)
         with rng_fork(), torch.no_grad():
-            tail = weight_tail(self._log_weight(self.prior.sample((num_draws,)), context))
-        ess, share, k = tail.ess_fraction, tail.largest_weight_share, tail.pareto_k
-        # Each says what must hold, so that NaN fails.
-        limits = {
-            f"ESS fraction {ess:.2g} < {MIN_ESS_FRACTION}": ess >= MIN_ESS_FRACTION,
-            f"one draw carries {share:.2g} of the weight > {MAX_WEIGHT_SHARE}": share <= MAX_WEIGHT_SHARE,
-            f"Pareto k {k:.2f} > {MAX_PARETO_K}": k <= MAX_PARETO_K,
-        }
-        complaints = [text for text, holds in limits.items() if not holds]
-        if complaints:
-            warnings.warn(
-                f"The log ratio has a heavy tail on this generator ({'; '.join(complaints)}; {num_draws} draws): "
-                "the target sits on few latents, and a longer chain gives worse samples, not better. Cap the ratio "
-                "(calibrate(..., max_log_ratio='auto')), raise the temperature, or fit a ratio with more overlap "
-                "(fit_log_ratio(..., min_ess_fraction=...)).",
-                stacklevel=2,
+            report = examine(
+                self.latents,
+                lambda x: self._score(x, context),
+                real,
+                features,
+                num_draws=num_draws,
+                temperature=self.temperature,
+                is_normalised=isinstance(self.log_ratio, (LogRatio, CalibratedLogRatio)),
+                seed=seed,
+                context=context,
             )
-        return tail
+        if report.problems:
+            warnings.warn(" ".join(report.problems), stacklevel=2)
+        return report
 
     def validate(self, **context: Tensor) -> None:
         """Raise if the networks cannot define a target: see the class's `Raises`. Runs at every kernel's setup."""
@@ -212,12 +252,26 @@ class LatentPosterior(nn.Module):
 
         def run(rows: Tensor) -> tuple[Tensor, Tensor]:
             x = self.latents.generate(rows, **context)
-            return x, self._score(x, context)
+            return x, unwritten(lambda x: self._score(x, context), x, "log ratio")
 
-        probe(self.generator, self.prior, run)
+        probe(self.generator, self.prior, run, self.generator, self.log_ratio)
 
     def _score(self, x: Tensor, context: dict[str, Tensor]) -> Tensor:
         return critic_scores(self.log_ratio, x, **expanded(context, len(x)))
 
     def _log_weight(self, z: Tensor, context: dict[str, Tensor]) -> Tensor:
         return self.latents.evaluate(z, lambda x: self._score(x, context), **context) / self.temperature
+
+    def _warn_of_probabilities(self) -> None:
+        """Warn if the log ratio returns probabilities; more than a few draws are scored only where the few look so."""
+        with rng_fork(), torch.no_grad():
+            few = self._log_weight(self.prior.sample((NUM_PROBED,)), {}) * self.temperature
+            if not bool(((few >= 0) & (few <= 1)).all()):
+                return
+            more = self._log_weight(self.prior.sample((NUM_SUSPECTED,)), {}) * self.temperature
+        if look_like_probabilities(torch.cat([few, more])):
+            warnings.warn(
+                "All log ratios of prior draws lie in [0, 1], which an exact log ratio cannot: the critic seems to "
+                "return probabilities. Build the log ratio by LogRatio.from_probability(discriminator).",
+                stacklevel=3,
+            )

@@ -161,7 +161,7 @@ class LatentPrior(nn.Module):
     def validate(self, **context: Tensor) -> None:
         """Raise if the generator does not fit the prior or is not a fixed, row-by-row function."""
         check_eval(self.generator, "generator")
-        probe(self.generator, self.prior, lambda rows: (self.generate(rows, **context),))
+        probe(self.generator, self.prior, lambda rows: (self.generate(rows, **context),), self.generator)
 
     def _value(self, params: Params) -> Tensor:
         if not isinstance(params, Mapping) or set(params) != {self.site}:

@@ -151,7 +151,7 @@ def settle(
     if num_dropped == len(placed):
         raise ValueError(
             f"None of the {num_dropped} chains that started at real data has accepted a proposal, so no chain has a "
-            "position. Run a longer warmup, or look at LatentPosterior.diagnose()."
+            "position. Run a longer warmup, or look at LatentPosterior.check()."
         )
     return Settled(state, moved, placed, DataStart(len(placed), num_waiting, extra_steps, num_dropped))
 

@@ -111,12 +111,12 @@ class RecordedRun(NamedTuple):
                 dropped > 0,
                 f"{dropped:.2%} of the chains had accepted nothing when warmup ended and were dropped: they started at "
                 "real data and have no latent to give. The output lacks what those data points stand for. Run a longer "
-                "warmup, or look at LatentPosterior.diagnose().",
+                "warmup, or look at LatentPosterior.check().",
             ),
             (
                 self.never_moved > 0,
                 f"{self.never_moved:.2%} of the chains accepted nothing since their start: their draws are copies of "
-                "their starting points. Run longer, adapt the step size, or look at LatentPosterior.diagnose().",
+                "their starting points. Run longer, adapt the step size, or look at LatentPosterior.check().",
             ),
             (
                 diverging > MAX_DIVERGING,
@@ -126,7 +126,7 @@ class RecordedRun(NamedTuple):
             (
                 self.frozen > MAX_FROZEN and num_steps >= MIN_STEPS_TO_MOVE,
                 f"{self.frozen:.2%} of the chains stood still while draws were kept: all draws of such a chain are one "
-                "point. Run longer, thin more, adapt the step size, or look at LatentPosterior.diagnose().",
+                "point. Run longer, thin more, adapt the step size, or look at LatentPosterior.check().",
             ),
         )
         return [text for is_wrong, text in found if is_wrong]

@@ -6,6 +6,8 @@ from pyro_gan.ratio.features import RandomFeatures
 from pyro_gan.ratio.fit import fit_log_ratio
 from pyro_gan.ratio.heads import LogRatio
 from pyro_gan.ratio.maps import Beta, Calibrator, Isotonic, MonotoneSpline, Platt, TailGuard, Temperature
+from pyro_gan.ratio.mean_ratio import MeanRatio, judge_mean_ratio
+from pyro_gan.ratio.moments import MomentChange, moment_change
 
 __all__ = [
     "Beta",
@@ -15,6 +17,8 @@ __all__ = [
     "FrontierPoint",
     "Isotonic",
     "LogRatio",
+    "MeanRatio",
+    "MomentChange",
     "MonotoneSpline",
     "Platt",
     "RandomFeatures",
@@ -26,4 +30,6 @@ __all__ = [
     "calibrate",
     "diagnose",
     "fit_log_ratio",
+    "judge_mean_ratio",
+    "moment_change",
 ]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections import OrderedDict
-from typing import final
+from typing import Any, final
 
 import torch
 from jaxtyping import Float
@@ -19,7 +20,13 @@ from pyro_gan.objectives.up_to_constant import DonskerVaradhan, Normalised
 from pyro_gan.ratio._holdout import data_rows
 from pyro_gan.ratio.diagnostics import FrontierPoint, RatioReport
 
-__all__ = ["LogRatio"]
+__all__ = ["LogRatio", "look_like_probabilities"]
+
+#: Sum, in nats, that log ratios of generated rows reach by chance once in 100 000 times at most.
+MAX_CHANCE_SUM = math.log(1e5)
+
+#: Probabilities span at least so much. An untrained critic may return nearly the same positive number for all rows.
+MIN_SPAN = 0.4
 
 
 @final
@@ -38,6 +45,9 @@ class LogRatio(nn.Module):
     Raises:
         ValueError: if the critic is no function, or the objective's optimum does not determine a ratio, with the cure.
 
+    Warns:
+        UserWarning: if the objective takes logits and the critic ends in a sigmoid: its outputs are probabilities.
+
     References:
         Learning in Implicit Generative Models, S. Mohamed and B. Lakshminarayanan, 2016,
         https://arxiv.org/abs/1610.03483
@@ -55,6 +65,12 @@ class LogRatio(nn.Module):
         # An objective without a ratio raises on this empty batch, not later in the middle of a chain.
         objective.log_ratio(torch.empty(0))
         self.critic = checks.function("critic", critic)
+        if isinstance(objective, Bernoulli) and _ends_in_sigmoid(critic):
+            warnings.warn(
+                f"Expected a critic that returns logits; got a {type(critic).__name__} that ends in a sigmoid, and so "
+                "returns probabilities. Build the log ratio by LogRatio.from_probability(discriminator).",
+                stacklevel=2,
+            )
         self.objective = objective
         #: The held-out verdict and all evaluations, if `fit_log_ratio` made this; None and empty otherwise.
         self.report: RatioReport | None = None
@@ -164,6 +180,41 @@ class LogRatio(nn.Module):
             ValueError: if the critic's output is not one number a row.
         """
         return self.objective.log_ratio(critic_scores(self.critic, x, **context))
+
+
+def look_like_probabilities(log_ratios: Float[Tensor, " generated"]) -> bool:
+    r"""Whether log ratios of generated rows can only be a discriminator's probabilities.
+
+    All of them lie in [0, 1], span .4 or more, and their sum is more than chance allows. The exact ratio has mean 1
+    over generated data, so the product of n ratios also has mean 1, and by Markov's inequality
+    :math:`P(\sum_i \log r_i \ge t) \le e^{-t}`.
+
+    Args:
+        log_ratios: Of independent generated rows, `(generated,)`, in nats.
+
+    Returns:
+        The answer. For an exact log ratio it is True once in 100 000 times at most, for any number of rows.
+
+    Example:
+        >>> x = torch.randn(1000)
+        >>> look_like_probabilities(torch.sigmoid(x)), look_like_probabilities(x - 0.5)
+        (True, False)
+    """
+    inside = bool(((log_ratios >= 0) & (log_ratios <= 1)).all())
+    spans = inside and float(log_ratios.max() - log_ratios.min()) >= MIN_SPAN
+    return spans and float(log_ratios.sum(dtype=torch.float32)) >= MAX_CHANCE_SUM
+
+
+def _ends_in_sigmoid(module: Any) -> bool:
+    """Whether the last layer is a sigmoid, as far as the structure shows it."""
+    if isinstance(module, nn.Sigmoid):
+        return True
+    if not isinstance(module, nn.Module) or isinstance(module, _LogOdds):
+        return False
+    layers = [layer for layer in module.children() if not isinstance(layer, nn.Flatten | nn.Unflatten | nn.Identity)]
+    is_chain = isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
+    # A module around a single one mostly reshapes its output.
+    return bool(layers) and (is_chain or len(layers) == 1) and _ends_in_sigmoid(layers[-1])
 
 
 @final

@@ -15,7 +15,7 @@ from pyro.infer.mcmc.util import initialize_model
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
-from pyro_gan import LatentPosterior, LogRatio, calibrate, toys
+from pyro_gan import LatentPosterior, LogRatio, toys
 from pyro_gan.objectives import Bernoulli
 
 DIM, EVENT = 3, 5
@@ -288,45 +288,6 @@ def test_wrong_latents_raise() -> None:
         gan.decode(torch.zeros(2, DIM + 1, dtype=torch.float64))
     with pytest.raises(ValueError, match="'z'"):
         gan.potential_fn({"w": torch.zeros(2, DIM)})
-
-
-# diagnose
-
-
-def test_diagnose_names_a_heavy_tail_and_passes_a_light_one() -> None:
-    toy = toys.gaussian_shift(auc=0.7)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        tail = LatentPosterior(toy.generator, toy.log_ratio, toy.prior).diagnose()
-    # The exact ESS fraction of a unit-variance shift is exp(-delta^2).
-    delta = float(toy.posterior.mean)
-    assert tail.ess_fraction == pytest.approx(torch.exp(torch.tensor(-(delta**2))).item(), rel=0.2)
-    with pytest.warns(UserWarning, match="heavy tail"):
-        LatentPosterior(toy.generator, lambda x: 20 * toy.log_ratio(x), toy.prior).diagnose()
-
-
-def test_the_guard_takes_away_what_diagnose_complains_of() -> None:
-    toy = toys.gaussian_shift(auc=0.7)
-    real, generated = toy.sample_data(20_000), toy.prior.sample((20_000,))
-
-    def critic(x: Tensor) -> Tensor:
-        # Right where the data are, wild beyond: no held-out row contradicts it.
-        return toy.log_ratio(x) + 10 * torch.relu(x[:, 0] - 3.5)
-
-    free, guarded = (calibrate(critic, real, generated, max_log_ratio=cap) for cap in (None, "auto"))
-    with pytest.warns(UserWarning, match="heavy tail"):
-        wild = LatentPosterior(toy.generator, free, toy.prior).diagnose()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        tame = LatentPosterior(toy.generator, guarded, toy.prior).diagnose()
-    assert tame.ess_fraction > 10 * wild.ess_fraction
-
-
-def test_diagnose_and_construction_leave_the_generator_alone() -> None:
-    toy = toys.gaussian_shift(auc=0.8)
-    state = torch.get_rng_state()
-    LatentPosterior(toy.generator, lambda x: 0.1 * toy.log_ratio(x), toy.prior).diagnose(10_000)
-    assert torch.equal(state, torch.get_rng_state())
 
 
 def test_a_mixture_of_one_family_is_a_prior() -> None:

@@ -60,7 +60,7 @@ def test_jumps_are_taken_more_often_than_from_the_prior(banana) -> None:
         mcmc.run()
         accepted.append(float(mcmc.sample_stats["accept_prob"].mean()))
     assert accepted[1] > accepted[0] + 0.2
-    assert proposal.check(2000).ess_fraction > gan.diagnose(2000).ess_fraction + 0.2
+    assert proposal.check(2000).ess_fraction > gan.check(num_draws=2000).tail.ess_fraction + 0.2
 
 
 @pytest.mark.filterwarnings("ignore:.*accepted nothing")
