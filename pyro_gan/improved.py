@@ -19,7 +19,7 @@ from pyro_gan._random import rng_fork
 from pyro_gan._typing import Critic, Generator
 from pyro_gan.evaluate.features import extract_features
 from pyro_gan.evaluate.temperature import TemperatureStep, certify_temperature, choose_temperature
-from pyro_gan.latent import LatentPosterior
+from pyro_gan.latent import LatentPosterior, PosteriorReport
 from pyro_gan.ratio import RandomFeatures, calibrate, fit_log_ratio
 from pyro_gan.resampling import ImportanceResampler
 
@@ -53,6 +53,8 @@ class ImprovementReport:
     chosen: tuple[TemperatureStep, ...]
     #: The powers tested on the rows that certify, from the flattest on.
     certified: tuple[TemperatureStep, ...]
+    #: The chosen ratio at 1/T = 1 on the rows that choose: tail, mean ratio and moments. None without a ratio.
+    check: PosteriorReport | None
     #: Warnings and errors that came up, and which ratio they are about.
     messages: tuple[str, ...]
 
@@ -212,7 +214,7 @@ def improve(
             if best is None or _distance(steps, power) < _distance(best[3], best[2]):
                 best = name, posterior, power, steps
         if best is None:
-            report = ImprovementReport(None, 0.0, sizes, (), (), tuple(messages))
+            report = ImprovementReport(None, 0.0, sizes, (), (), None, tuple(messages))
             alone = LatentPosterior(generator, _no_ratio, prior, temperature=math.inf)
             return ImprovedGenerator(alone, sampler=sampler, report=report)
         name, posterior, power, chosen = best
@@ -224,7 +226,11 @@ def improve(
             scores, x = _scored(posterior, prior.sample((NUM_DRAWS,)), describe)
             real_features = extract_features(certify, describe)
             power, certified = certify_temperature(x, scores, real_features, inverse_temperatures=tested, seed=seed)
-        report = ImprovementReport(name, power, sizes, chosen, certified, tuple(messages))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            check = posterior.check(choose, features=describe, num_draws=NUM_DRAWS, seed=seed)
+        messages += [f"{name}: {warning.message}" for warning in caught]
+        report = ImprovementReport(name, power, sizes, chosen, certified, check, tuple(messages))
         temperature = 1 / power if power else math.inf
         posterior = LatentPosterior(generator, ratios[name], prior, temperature=temperature)
         return ImprovedGenerator(posterior, sampler=sampler, report=report)

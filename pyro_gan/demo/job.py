@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from pyro_gan import LogRatio, to_arviz
+from pyro_gan import LogRatio, improve, to_arviz
 from pyro_gan.checks import extra
 from pyro_gan.demo import networks
 from pyro_gan.demo.judge import Judge
@@ -90,6 +90,8 @@ def _find(settings: Settings, seconds: dict[str, float], progress: bool) -> Resu
     splits = networks.Splits.draw(settings)
     with _stage("training the GAN", seconds):
         gan = networks.train_gan(splits, settings, progress=progress)
+    with _stage("improving the generator", seconds):
+        better = improve(gan.generator, splits.ratio.images, prior=gan.prior, critic=gan.critic, seed=settings.seed)
     with _stage("calibrating its own critic", seconds):
         own = networks.make_own(gan, splits, settings)
     with _stage("fitting a fresh critic", seconds):
@@ -102,13 +104,18 @@ def _find(settings: Settings, seconds: dict[str, float], progress: bool) -> Resu
         images = gan.generator(gan.prior.sample((settings.num_chains,)))
         # The classifier has trained on the other real digits, so their score would be too high.
         others = judge(splits.ratio.images) | judge.score(real)
-        rows = [Row("", "real digits", real, others), Row("", "G alone", images, judge(images))]
+        improved = better(settings.num_chains)
+        rows = [
+            Row("", "real digits", real, others),
+            Row("", "G alone", images, judge(images)),
+            Row("", "improve", improved, judge(improved)),
+        ]
     raw, draws = LogRatio(gan.critic, Bernoulli()).eval(), images[: len(real)]
     reports = {"own critic, raw": diagnose(raw(real), raw(draws))}
     reports |= {name: diagnose(ratio(real), ratio(draws)) for name, ratio in ratios.items()}
     refused = []
     for ratio in ratios.values():
-        rows += [Row(ratio.name, row.sampler, row.images, ratio.mean(row.images)) for row in rows[:2]]
+        rows += [Row(ratio.name, row.sampler, row.images, ratio.mean(row.images)) for row in rows[:3]]
         for name in SAMPLERS:
             with _stage(f"{name}, {ratio.name}", seconds):
                 try:
@@ -124,6 +131,7 @@ def _find(settings: Settings, seconds: dict[str, float], progress: bool) -> Resu
         "splits": {name: len(part.labels) for name, part in splits._asdict().items()},
         "classifier_accuracy": judge.accuracy,
         "gan": gan.figures,
+        "improve": str(better.report),
         "critics_on_judge": {
             name: {key: value for key, value in vars(report).items() if isinstance(value, int | float)}
             for name, report in reports.items()
