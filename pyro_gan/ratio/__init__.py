@@ -2,10 +2,12 @@
 
 from pyro_gan.ratio.calibrators import CalibratedLogRatio, CalibrationReport, calibrate
 from pyro_gan.ratio.diagnostics import FrontierPoint, RatioReport, Reliability, diagnose
+from pyro_gan.ratio.ensemble import MeanLogRatio
 from pyro_gan.ratio.features import RandomFeatures
 from pyro_gan.ratio.fit import fit_log_ratio
 from pyro_gan.ratio.heads import LogRatio
 from pyro_gan.ratio.maps import Beta, Calibrator, Isotonic, MonotoneSpline, Platt, TailGuard, Temperature
+from pyro_gan.ratio.reference import Reference
 
 __all__ = [
     "Beta",
@@ -15,10 +17,12 @@ __all__ = [
     "FrontierPoint",
     "Isotonic",
     "LogRatio",
+    "MeanLogRatio",
     "MonotoneSpline",
     "Platt",
     "RandomFeatures",
     "RatioReport",
+    "Reference",
     "Reliability",
     "TailGuard",
     "Temperature",
