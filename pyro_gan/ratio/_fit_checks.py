@@ -123,15 +123,18 @@ def check_generated(draw_generated: Callable[[int], Tensor], data: Tensor) -> No
 def range_complaint(data: Tensor, generated: Tensor) -> str:
     """Return what is wrong if data and draws seem to be in different units, or an empty string.
 
-    The ranges are those of all numbers of all rows. Their widths may differ by a factor of four, more than a generator
-    that has learnt anything is off. Of the ranges of images, [0, 1] beside [-1, 1] is noticed too.
+    The ranges are those of all numbers of all rows, with and without a thousandth on either side: pixels may be nearly
+    all zero, and tails heavy. Both widths may differ by a factor of four, more than a generator that has learnt
+    anything is off. Of the ranges of images, [0, 1] beside [-1, 1] is noticed too.
     """
-    ranges = [_range(rows) for rows in (data, generated)]
-    (low, high), (other_low, other_high) = ranges
-    widths = sorted([high - low, other_high - other_low])
-    halved = any(_is_near(a, (0.0, 1.0)) and _is_near(b, (-1.0, 1.0)) for a, b in (ranges, ranges[::-1]))
-    if widths[1] <= MAX_WIDTHS * widths[0] and not halved:
+    some = (rows[: max(MAX_NUMBERS // rows[0].numel(), 1)] for rows in (data, generated))
+    numbers = [rows.flatten().double().sort().values for rows in some]
+    whole = [(float(ordered[0]), float(ordered[-1])) for ordered in numbers]
+    inner = [(float(ordered[len(ordered) // 1000]), float(ordered[-1 - len(ordered) // 1000])) for ordered in numbers]
+    halved = any(_is_near(a, (0.0, 1.0)) and _is_near(b, (-1.0, 1.0)) for a, b in (whole, whole[::-1]))
+    if not (halved or (_differ(*whole) and _differ(*inner))):
         return ""
+    (low, high), (other_low, other_high) = whole
     return (
         f"Data and generated rows have different ranges, {low:.4g} to {high:.4g} and {other_low:.4g} to "
         f"{other_high:.4g}: they seem to be in different units, and every critic tells them apart. Scale the data as "
@@ -139,13 +142,9 @@ def range_complaint(data: Tensor, generated: Tensor) -> str:
     )
 
 
-def _range(rows: Tensor) -> tuple[float, float]:
-    """Return the range without a thousandth on either side; the whole range if hardly anything else is left."""
-    numbers = rows[: max(MAX_NUMBERS // rows[0].numel(), 1)].flatten().float()
-    ordered = numbers.sort().values
-    cut = len(ordered) // 1000
-    inner = float(ordered[cut]), float(ordered[-1 - cut])
-    return inner if inner[0] < inner[1] else (float(ordered[0]), float(ordered[-1]))
+def _differ(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    narrow, wide = sorted([one[1] - one[0], other[1] - other[0]])
+    return wide > MAX_WIDTHS * narrow
 
 
 def _is_near(found: tuple[float, float], wanted: tuple[float, float]) -> bool:

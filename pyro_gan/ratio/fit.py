@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -37,6 +36,9 @@ from pyro_gan.ratio.ensemble import MeanLogRatio
 from pyro_gan.ratio.heads import LogRatio
 
 __all__ = ["fit_log_ratio"]
+
+#: Time of a network if the ones before have used up all.
+MIN_SECONDS = 0.1
 
 
 def fit_log_ratio(
@@ -179,12 +181,12 @@ def fit_log_ratio(
 
     check_generated(draw_generated, data)
     settings |= {"data of shape": list(data.shape), "objective": repr(objective), "penalty": repr(penalty)}
-    began, judge = time.monotonic(), None
+    left, judge = max_seconds, None
     for fold, (made, member) in enumerate(zip(networks, log_ratios, strict=True)):
         path = checkpoint if checkpoint is None or num_networks == 1 else f"{os.fspath(checkpoint)}.{fold}"
         recipe = Recipe(penalty, optimizer, scheduler, path, progress)
         # Time that one network leaves is shared by the next ones.
-        seconds = (max_seconds - (time.monotonic() - began)) / (num_networks - fold)
+        seconds = left / (num_networks - fold)
         course = Course(recipe.make_optimizer(made), scheduler is None, num_steps, seconds, patience, min_ess_fraction)
         start = None if judge is None else judge.start
         judge = Judge(
@@ -193,6 +195,8 @@ def fit_log_ratio(
         if fold == 0 and (complaint := range_complaint(data, judge.generated)):
             warnings.warn(complaint, stacklevel=2)
         train_member(judge, course, recipe)
+        # The last evaluation may have taken longer than was allowed.
+        left = max(left - course.seconds, MIN_SECONDS)
     assert judge is not None
     log_ratio = log_ratios[0] if num_networks == 1 else LogRatio(MeanLogRatio(log_ratios), Bernoulli()).eval()
     log_ratio.ended = "; ".join(member.ended for member in log_ratios)

@@ -11,7 +11,7 @@ from torch.optim import SGD, Adam, AdamW
 
 from pyro_gan.objectives import Bernoulli, Wasserstein
 from pyro_gan.ratio import fit_log_ratio
-from pyro_gan.ratio._course import Course, best_point, is_still
+from pyro_gan.ratio._course import best_point, is_still
 from pyro_gan.ratio.diagnostics import FrontierPoint
 from pyro_gan.training import NonFiniteLoss
 
