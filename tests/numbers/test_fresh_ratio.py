@@ -21,7 +21,7 @@ from tests.flow_pair import flow_pair
 from tests.statistics import NUM_SE
 
 pytestmark = pytest.mark.numbers
-NUM_STEPS, BATCH, NUM_JUDGED = 1500, 256, 10_000
+NUM_STEPS, BATCH, NUM_POOL, NUM_JUDGED = 1000, 256, 200_000, 10_000
 #: Pairs of distributions in four dimensions, and the numbers of real rows.
 PAIRS = {"near": 2, "far": 1}
 SIZES = (1000, 10_000)
@@ -51,13 +51,10 @@ METHODS: dict[str, tuple[Penalty | None, float, float]] = {
     "balance 10": (None, 10.0, 0.0),
     "balance 100": (None, 100.0, 0.0),
     "relative .1": (None, 0.0, 0.1),
-    "R1 0.003": (R1(0.003), 0.0, 0.0),
     "R1 0.01": (R1(0.01), 0.0, 0.0),
-    "R1 0.03": (R1(0.03), 0.0, 0.0),
     "R1 0.1": (R1(0.1), 0.0, 0.0),
-    "GP slope 0, 0.003": (GradientPenalty(0.003, slope=0.0), 0.0, 0.0),
     "GP slope 0, 0.01": (GradientPenalty(0.01, slope=0.0), 0.0, 0.0),
-    "GP slope 0, 0.03": (GradientPenalty(0.03, slope=0.0), 0.0, 0.0),
+    "GP slope 0, 0.1": (GradientPenalty(0.1, slope=0.0), 0.0, 0.0),
 }
 
 
@@ -69,11 +66,11 @@ def fitted(method: str, toy: toys.Toy, data: Tensor, choosing: Tensor) -> Callab
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, NUM_STEPS)
     undo = relative(share) if share else lambda logit: logit
-    drawn = toy.generator(toy.prior.sample((len(choosing),)))
+    pool, drawn = toy.generator(toy.prior.sample((NUM_POOL + NUM_JUDGED,))).split([NUM_POOL, NUM_JUDGED])
     best: tuple[float, dict[str, Tensor]] = (math.inf, {})
 
     def next_batches() -> tuple[Tensor, Tensor]:
-        generated = toy.generator(toy.prior.sample((BATCH,)))
+        generated = pool[torch.randint(NUM_POOL, (BATCH,))]
         if share:
             mixed = torch.rand(BATCH) < share
             generated = torch.where(mixed[:, None], data[torch.randint(len(data), (BATCH,))], generated)
