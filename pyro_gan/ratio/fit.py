@@ -96,7 +96,9 @@ def fit_log_ratio(
         network: An untrained critic, `(batch, *event) -> (batch,)` or `(batch, 1)`, which trains in place; or a
             function without arguments that makes one.
         objective: What the critic minimises; it must determine a ratio.
-        penalty: A `Penalty` on the critic that is added to its loss, such as `R1(0.1)`, or None.
+        penalty: A `Penalty` on the critic that is added to its loss, or None. On pairs of flows with an exact ratio
+            `GradientPenalty(0.01, slope=0.0)` lowered the errors of log r and of its gradient by a tenth where 1000
+            rows showed a weak difference, and raised them with 10 000 rows or a strong one.
         min_ess_fraction: Smallest effective share of draws that the ratio must leave, in [0, 1). It is measured on
             `num_validation_draws` and for the best of several states. Over many more draws the share is lower (on a GAN
             of digits .33 became .25, and .10 became .06).

@@ -139,10 +139,14 @@ def measured(method: str, pair: str, size: int, seed: int) -> dict[str, float]:
 def test_value_and_gradient_of_a_fresh_ratio(pair: str, size: int, seed: int, figure) -> None:
     """Equal networks and steps; each keeps the state that is best on a tenth of its rows."""
     torch.set_num_threads(1)
+    gaps = {}
     for method in METHODS:
         found = measured(method, pair, size, seed)
+        gaps[method] = found["log_loss_gap"]
         figure("value and gradient of a fresh ratio", pair=pair, rows=size, method=method, seed=seed, **found)
-        assert found["log_loss_gap"] > -0.01  # nothing is better than the exact ratio, up to chance on these rows
+    assert min(gaps.values()) > -0.01  # nothing is better than the exact ratio, up to chance on these rows
+    # Too strong a term costs more than it saves.
+    assert gaps["cross-entropy"] < min(gaps["balance 100"], gaps["GP slope 0, 0.1"])
 
 
 @pytest.mark.parametrize("size", [1000, 5000])
