@@ -2,12 +2,14 @@
 
 from pyro_gan.ratio.calibrators import CalibratedLogRatio, CalibrationReport, RowCounts, calibrate
 from pyro_gan.ratio.diagnostics import FrontierPoint, RatioReport, Reliability, diagnose
+from pyro_gan.ratio.ensemble import MeanLogRatio
 from pyro_gan.ratio.features import RandomFeatures
 from pyro_gan.ratio.fit import fit_log_ratio
 from pyro_gan.ratio.heads import LogRatio
 from pyro_gan.ratio.maps import Beta, Calibrator, Isotonic, MonotoneSpline, Platt, TailGuard, Temperature
 from pyro_gan.ratio.mean_ratio import MeanRatio, judge_mean_ratio
 from pyro_gan.ratio.moments import MomentChange, moment_change
+from pyro_gan.ratio.reference import Reference
 
 __all__ = [
     "Beta",
@@ -17,12 +19,14 @@ __all__ = [
     "FrontierPoint",
     "Isotonic",
     "LogRatio",
+    "MeanLogRatio",
     "MeanRatio",
     "MomentChange",
     "MonotoneSpline",
     "Platt",
     "RandomFeatures",
     "RatioReport",
+    "Reference",
     "Reliability",
     "RowCounts",
     "TailGuard",

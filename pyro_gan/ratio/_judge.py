@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
@@ -14,34 +14,47 @@ from torch.nn.functional import softplus
 
 from pyro_gan._networks import chunk_rows
 from pyro_gan._random import rng_state, set_rng_state
+from pyro_gan._typing import Critic
+from pyro_gan.importance import effective_size
+from pyro_gan.ratio._course import Course, best_point
 from pyro_gan.ratio._holdout import check_rows, score_rows
-from pyro_gan.ratio.diagnostics import FrontierPoint, RatioReport, diagnose
+from pyro_gan.ratio.diagnostics import FrontierPoint, area_under_curve
 from pyro_gan.ratio.heads import LogRatio
 
-__all__ = ["Judge", "best_point", "is_over"]
+__all__ = ["Judge", "Scores", "balanced_log_loss", "mean_and_error", "row_losses", "score_both", "set_training"]
 
-# So many evaluations in a row below the wanted overlap end a run: a single one may be noise.
-MAX_BELOW = 3
+
+@final
+class Scores(NamedTuple):
+    """Log ratios of rows of both classes, in float64 on the CPU."""
+
+    real: Tensor
+    generated: Tensor
 
 
 @final
 @dataclass(eq=False)
 class Judge:
-    """Callback and memory of one training run: it evaluates, keeps the best state and says when to end.
+    """Callback and memory of one training run: it evaluates, keeps the best state and lets the course go on.
+
+    The rows are in three parts. One trains, one chooses the state, and one, which has chosen nothing, judges it.
 
     Attributes:
         network: The critic in training.
         log_ratio: The log ratio around it.
         data: All real rows; some are held out at random.
         draw_generated: Maps a number to that many generated rows.
-        num_held_out: Number of real rows held out.
-        settings: Values that a checkpoint must have in common with this run. Among them `num_steps`;
-            `num_validation_draws`, the number of generated rows, drawn once, that the held-out rows are compared with;
-            `min_ess_fraction`, the least overlap of a state that is kept; `eval_every`, steps between evaluations; and
-            `patience`, evaluations without a better loss before the end.
+        num_held_out: Number of real rows held out to judge, and again to choose if there is one fold.
+        course: The learning rate and the end.
+        settings: Values that a checkpoint must have in common with this run. Among them `num_validation_draws`, the
+            number of generated rows, drawn once, that the held-out rows of each part are compared with; and
+            `eval_every`, steps between evaluations.
+        fold: Which of the folds chooses, from 0, and the number of folds into which the rows that do not judge are
+            dealt. With one fold, so many rows choose as judge.
         frontier: The evaluations so far.
         best: The best state so far.
-        start: State of torch's generators before the sets were drawn.
+        start: State of torch's generators from which the sets are drawn; None for the state as it is. With the state
+            of another judge the sets are the same, and the generators do not move.
     """
 
     network: nn.Module
@@ -49,35 +62,37 @@ class Judge:
     data: Tensor
     draw_generated: Callable[[int], Tensor]
     num_held_out: int
+    course: Course
     settings: dict[str, Any]
+    fold: tuple[int, int] = (0, 1)
     frontier: list[FrontierPoint] = field(default_factory=list)
     best: dict[str, Any] = field(default_factory=dict)
-    start: dict[str, Any] = field(default_factory=rng_state)
+    start: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         """Draw the held-out rows and the generated ones."""
-        self._draw_sets()
+        now = rng_state()
+        self.start = self._draw_sets(now if self.start is None else self.start)
+        if self.start is not now:
+            set_rng_state(now)
         check_rows(self.data, self.generated)
 
     def __call__(self, step: int, losses: dict[str, float]) -> bool:
         """Evaluate if an evaluation is due; return whether training should end."""
-        if step % self.settings["eval_every"] and step != self.settings["num_steps"]:
-            return False
-        report, log_loss = self.report()
-        self.network.train()
-        point = FrontierPoint(step, log_loss, report.auc, report.tail.ess_fraction)
-        self.frontier.append(point)
-        if best_point(self.frontier, self.settings["min_ess_fraction"]) is point:
-            self.best = copy.deepcopy(self.network.state_dict())
-        return is_over(self.frontier, self.settings["min_ess_fraction"], self.settings["patience"])
+        if self.course.is_last(step) or step % self.settings["eval_every"] == 0:
+            self.frontier.append(self._evaluate(step))
+            if best_point(self.frontier, self.settings["min_ess_fraction"]) is self.frontier[-1]:
+                self.best = copy.deepcopy(self.network.state_dict())
+            if self.course.next_stage(self.frontier):
+                self.network.load_state_dict(self.best)
+            set_training(self.network)
+        self.course.set_rate(step)
+        return bool(self.course.ended)
 
-    def report(self) -> tuple[RatioReport, float]:
-        """Judge the network as it is, and leave it in evaluation mode. Return the report and the balanced log loss."""
-        self.log_ratio.eval()
-        real = score_rows(self.log_ratio, self.data[self.held_out], "held-out real")
-        generated = score_rows(self.log_ratio, self.generated, "generated")
-        log_loss = 0.5 * softplus(-real).mean() + 0.5 * softplus(generated).mean()
-        return diagnose(real, generated), float(log_loss)
+    @property
+    def judging_sets(self) -> tuple[Tensor, Tensor]:
+        """The real and the generated rows that judge, which have neither trained nor chosen."""
+        return self.data[self.judging_rows], self.generated[len(self.generated) // 2 :]
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs; instead of the sets, which may be large, the start of their draws."""
@@ -87,6 +102,7 @@ class Judge:
             "marks": self._marks(),
             "frontier": [list(point) for point in self.frontier],
             "best": self.best,
+            "course": self.course.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any], /) -> None:
@@ -101,9 +117,7 @@ class Judge:
                     f"Expected {name} as in the checkpoint, {state['settings'][name]}; got {value}. Continue with the "
                     "same value, or give another path."
                 )
-        self.start = state["start"]
-        set_rng_state(self.start)
-        self._draw_sets()
+        self.start = self._draw_sets(state["start"])
         for there, here in zip(state["marks"], self._marks(), strict=True):
             if not math.isclose(there, here, rel_tol=1e-5, abs_tol=1e-8):
                 raise ValueError(
@@ -112,33 +126,60 @@ class Judge:
                 )
         self.frontier = [FrontierPoint(*point) for point in state["frontier"]]
         self.best = state["best"]
+        self.course.load_state_dict(state["course"])
 
-    def _draw_sets(self) -> None:
+    def _evaluate(self, step: int) -> FrontierPoint:
+        self.log_ratio.eval()
+        scores = score_both(self.log_ratio, self.data[self.choosing_rows], self.generated[: len(self.generated) // 2])
+        ess_fraction = float(effective_size(scores.generated)) / len(scores.generated)
+        return FrontierPoint(step, balanced_log_loss(scores), area_under_curve(*scores), ess_fraction)
+
+    def _draw_sets(self, start: dict[str, Any]) -> dict[str, Any]:
+        """Draw the sets from that state of torch's generators, and return the state."""
+        set_rng_state(start)
         order = torch.randperm(len(self.data), device=self.data.device)
-        self.held_out, self.training_rows = order[: self.num_held_out], order[self.num_held_out :]
-        rows, num_draws = chunk_rows(None, self.data), self.settings["num_validation_draws"]
+        self.judging_rows, rest = order[: self.num_held_out], order[self.num_held_out :]
+        fold, num_folds = self.fold
+        place = torch.arange(len(rest), device=order.device)
+        chooses = place < self.num_held_out if num_folds == 1 else place % num_folds == fold
+        self.choosing_rows, self.training_rows = rest[chooses], rest[~chooses]
+        rows, num_draws = chunk_rows(None, self.data), 2 * self.settings["num_validation_draws"]
         sizes = [min(rows, num_draws - done) for done in range(0, num_draws, rows)]
         self.generated = torch.cat([self.draw_generated(size) for size in sizes])
+        return start
 
     def _marks(self) -> list[float]:
         """Return numbers that distinguish these sets from others of the same shape."""
-        return [float(rows.mean(dtype=torch.float64)) for rows in (self.data[self.held_out], self.generated)]
+        return [float(rows.mean(dtype=torch.float64)) for rows in (self.data[self.choosing_rows], self.generated)]
 
 
-def best_point(frontier: Sequence[FrontierPoint], min_ess_fraction: float) -> FrontierPoint | None:
-    """Return the point of lowest loss among those with enough overlap, or None."""
-    enough = [point for point in frontier if point.ess_fraction >= min_ess_fraction]
-    return min(enough, key=lambda point: point.log_loss, default=None)
+def score_both(log_ratio: Critic, real: Tensor, generated: Tensor) -> Scores:
+    """Return the log ratios of rows of both classes, without gradient."""
+    both = score_rows(log_ratio, real, "held-out real"), score_rows(log_ratio, generated, "generated")
+    return Scores(*(score.cpu().double() for score in both))
 
 
-def is_over(frontier: Sequence[FrontierPoint], min_ess_fraction: float, patience: int) -> bool:
-    """Return whether the overlap is gone for good, or the loss has stopped falling.
+def row_losses(scores: Scores) -> Scores:
+    """Return the log loss of every row in nats."""
+    return Scores(softplus(-scores.real), softplus(scores.generated))
 
-    Little overlap counts only if the loss is better than a constant guess: a random start may have little overlap too.
-    """
-    last = frontier[-MAX_BELOW:]
-    gone = [point.ess_fraction < min_ess_fraction and point.log_loss < math.log(2) for point in last]
-    if len(last) == MAX_BELOW and all(gone):
-        return True
-    lowest = min(range(len(frontier)), key=lambda index: frontier[index].log_loss)
-    return len(frontier) - 1 - lowest >= patience
+
+def balanced_log_loss(scores: Scores) -> float:
+    """Return the log loss in nats where each class weighs one half; a constant guess scores log 2."""
+    return sum(float(losses.mean()) for losses in row_losses(scores)) / 2
+
+
+def mean_and_error(real: Tensor, generated: Tensor) -> tuple[float, float]:
+    """Return the mean where each class weighs one half, and its standard error."""
+    parts = (real, generated)
+    mean = sum(float(part.mean()) for part in parts) / 2
+    return mean, math.sqrt(sum(float(part.var(correction=0)) / len(part) for part in parts)) / 2
+
+
+def set_training(network: nn.Module) -> None:
+    """Set training mode, except in parts that are frozen: those with parameters of which none requires a gradient."""
+    network.train()
+    for module in network.modules():
+        parameters = list(module.parameters())
+        if parameters and not any(parameter.requires_grad for parameter in parameters):
+            module.eval()

@@ -188,7 +188,7 @@ def diagnose(log_ratio_real: Float[Tensor, " real"], log_ratio_generated: Float[
         brier=float(residual.square().mean()),
         log_loss=float(softplus(torch.where(label > 0, -logit, logit)).mean()),
         ece=float((reliability.num_rows * (reliability.predicted - reliability.observed).abs()).sum() / len(value)),
-        auc=_auc(real, generated),
+        auc=area_under_curve(real, generated),
         constant=constant,
         constant_se=constant_se,
         mean_ratio=mean_ratio,
@@ -276,7 +276,8 @@ def _reliability(probability: Tensor, label: Tensor) -> Reliability:
     return Reliability(predicted, observed, count[kept])
 
 
-def _auc(real: Tensor, generated: Tensor) -> float:
+def area_under_curve(real: Float[Tensor, " real"], generated: Float[Tensor, " generated"]) -> float:
+    """Return the probability that a real row scores above a generated one; ties count half."""
     ordered = generated.sort().values
     wins = torch.searchsorted(ordered, real) + torch.searchsorted(ordered, real, right=True)
     return float(wins.double().mean()) / (2 * len(generated))

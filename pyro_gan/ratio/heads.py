@@ -19,6 +19,7 @@ from pyro_gan.objectives.scoring import Bernoulli
 from pyro_gan.objectives.up_to_constant import DonskerVaradhan, Normalised
 from pyro_gan.ratio._holdout import data_rows
 from pyro_gan.ratio.diagnostics import FrontierPoint, RatioReport
+from pyro_gan.ratio.reference import Reference
 
 __all__ = ["LogRatio", "look_like_probabilities"]
 
@@ -75,6 +76,9 @@ class LogRatio(nn.Module):
         #: The held-out verdict and all evaluations, if `fit_log_ratio` made this; None and empty otherwise.
         self.report: RatioReport | None = None
         self.frontier: tuple[FrontierPoint, ...] = ()
+        #: Why the training in `fit_log_ratio` ended, and boosted trees beside it if they were asked for.
+        self.ended: str = ""
+        self.reference: Reference | None = None
 
     @classmethod
     def from_probability(cls, discriminator: Critic) -> LogRatio:
