@@ -4,6 +4,7 @@ In the package only the demo imports this. It takes tensors and returns floats.
 """
 
 from pyro_gan.evaluate.adversarial import critic_distance, total_variation_bound, wasserstein_bound
+from pyro_gan.evaluate.change import FrechetChange, frechet_change
 from pyro_gan.evaluate.distances import ScoreDistance, frechet_distance, score_distance
 from pyro_gan.evaluate.diversity import PairMean, ms_ssim, num_distinct, pair_distance
 from pyro_gan.evaluate.expected import expected_after_steps, occupancy
@@ -27,6 +28,7 @@ __all__ = [
     "ClosestPairs",
     "CollisionTest",
     "Estimate",
+    "FrechetChange",
     "MMDTest",
     "MaxMin",
     "Metric",
@@ -47,6 +49,7 @@ __all__ = [
     "critic_distance",
     "expected_after_steps",
     "extract_features",
+    "frechet_change",
     "frechet_distance",
     "lipschitz_constant",
     "lipschitz_mlp",
