@@ -32,13 +32,15 @@ def neighbour_witnesses(x: Tensor, real: Tensor, sides: Sides, *, num_neighbours
         # Rows that judge have no part in their own reach, and the rows that h comes from none in that of the judges.
         reach[0, own] = _nearest(x[own], x[~own], num_neighbours)
         reach[1, own] = _nearest(x[own], x[own], num_neighbours, block[own], block[own])
+    # Equal distances stay equal, whatever the last digits are.
+    norms = (x * x).sum(1) - 1e-9 * (real * real).sum(1).mean()
     inside, judging, learnt = torch.empty(3, num, num_real, dtype=torch.bool)
     for start in range(0, num, _CHUNK):
         part = slice(start, start + _CHUNK)
-        squares = _squares(x[part], real)
-        inside[part] = squares <= radius
-        judging[part] = squares <= reach[0, part, None]
-        learnt[part] = squares <= reach[1, part, None]
+        squares, norm = _partial(x[part], real), norms[part, None]
+        inside[part] = squares <= radius - norm
+        judging[part] = squares <= reach[0, part, None] - norm
+        learnt[part] = squares <= reach[1, part, None] - norm
     number = inside.sum(1)
     # Where a real row's ball is the only one around an output, the output's precision hangs on that row.
     alone = torch.where(number == 1, inside.to(torch.uint8).argmax(1), num_real)
@@ -94,16 +96,17 @@ def _sums(table: Tensor, values: Tensor) -> Tensor:
     return torch.cat([part.double() @ values for part in table.split(_CHUNK)])
 
 
-def _squares(x: Tensor, y: Tensor) -> Tensor:
-    return ((x * x).sum(1, keepdim=True) + (y * y).sum(1) - 2 * x @ y.T).clamp(min=0)
+def _partial(x: Tensor, y: Tensor) -> Tensor:
+    """Return the squared distances of rows of x to rows of y, minus the squared norm of x."""
+    return torch.addmm((y * y).sum(1), x, y.T, alpha=-2)
 
 
 def _nearest(x: Tensor, y: Tensor, k: int, block_x: Tensor | None = None, block_y: Tensor | None = None) -> Tensor:
     """Return the squared distance of each row of x to its k-th neighbour in y, if given of other blocks."""
     found = []
     for start in range(0, len(x), _CHUNK):
-        squares = _squares(x[start : start + _CHUNK], y)
+        squares = _partial(x[start : start + _CHUNK], y)
         if block_x is not None and block_y is not None:
             squares[block_x[start : start + _CHUNK, None] == block_y] = torch.inf
-        found.append(squares.kthvalue(min(k, len(y)), dim=1).values)
-    return torch.cat(found)
+        found.append(squares.topk(min(k, len(y)), dim=1, largest=False).values[:, -1])
+    return (torch.cat(found) + (x * x).sum(1)).clamp(min=0)

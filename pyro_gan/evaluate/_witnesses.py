@@ -108,7 +108,7 @@ def _transport(root_to: Tensor, covariance: Tensor) -> Tensor:
 
 def _kernel(x: Tensor, y: Tensor, num_features: int) -> Tensor:
     similarity = torch.addmm(torch.ones((), dtype=x.dtype), x, y.T, alpha=1 / num_features)
-    return similarity * similarity * similarity
+    return similarity.square().mul_(similarity)
 
 
 def _mean_kernel(x: Tensor, y: Tensor, num_features: int) -> Tensor:
