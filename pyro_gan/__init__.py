@@ -5,6 +5,9 @@ samples it with thousands of chains in one batch, `ImportanceResampler` without 
 ArviZ. `calibrate` and `fit_log_ratio` make the log ratio.
 """
 
+from importlib import import_module
+from types import ModuleType
+
 from pyro_gan import (
     annealing,
     distributions,
@@ -27,6 +30,14 @@ from pyro_gan.latent import LatentPosterior
 from pyro_gan.mcmc import VectorizedMCMC
 from pyro_gan.ratio import LogRatio, calibrate, fit_log_ratio
 from pyro_gan.resampling import ImportanceResampler
+
+
+def __getattr__(name: str) -> ModuleType:
+    # Judges and plots are loaded when they are first used.
+    if name == "evaluate":
+        return import_module("pyro_gan.evaluate")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __version__ = "0.1.0.dev0"
 

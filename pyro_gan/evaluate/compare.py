@@ -113,14 +113,14 @@ _JUDGES = {
 
 
 def compare(
-    before: Float[Tensor, "draw_b *event"],
-    after: Float[Tensor, "draw_a *event"],
+    before: Float[Tensor, "before *event"],
+    after: Float[Tensor, "after *event"],
     real: Float[Tensor, "real *event"],
     *,
     features: Callable[[Tensor], Tensor] | None = None,
     classes: Callable[[Tensor], Int[Tensor, " row"]] | None = None,
-    blocks_before: Int[Tensor, " draw_b"] | None = None,
-    blocks_after: Int[Tensor, " draw_a"] | None = None,
+    blocks_before: Int[Tensor, " before"] | None = None,
+    blocks_after: Int[Tensor, " after"] | None = None,
     classifier: Any = None,
     seed: int = 0,
 ) -> Comparison:
@@ -138,20 +138,26 @@ def compare(
 
     A block is a set of rows that depend on each other, and blocks are independent: chains, the families of SMC, copies
     of one draw. The error counts whole blocks of both sides, and real rows. The p-values are Student's with Holm's
-    correction, so that with equal distributions any judge says "better" or "worse" in at most about 5 % of
-    comparisons. "No difference" is no proof: the error says how large a difference could hide.
+    correction: if both sides have one distribution, any judge says "better" or "worse" in at most 5 % of comparisons
+    (measured: 0 to 2 %, with independent rows, chains of autocorrelation time 50, and copies). "No difference" is no
+    proof: the error says how large a difference could hide.
+
+    The critic of `c2st` and `residual_auc` is one for both sides, trained on their mixture, so their figures are those
+    of `c2st` and `residual_auc` only if the sides are alike. Precision and density are those of the papers; coverage
+    and recall are of half of the rows, and recall has the reach of outputs of both sides. 10 000 rows a side, 5000 real
+    rows and 84 features take half a minute.
 
     Args:
-        before: Outputs, `(draw_b, *event)`. The larger side is cut at random, by whole blocks.
-        after: Outputs after the change, `(draw_a, *event)`.
+        before: Outputs, `(before, *event)`. The larger side is cut at random, by whole blocks.
+        after: Outputs after the change, `(after, *event)`.
         real: Independent real rows, `(real, *event)`, which trained and chose nothing.
         features: Maps rows `(row, *event)` to `(row, feature)`, as in `extract_features`; chosen before you see these
             rows. If None, `RandomFeatures` of the real rows.
         classes: Maps rows to the whole number of their class, `(row,)`, for `balance`. If None, k-means clusters of the
             real rows' features.
-        blocks_before: Number of each row's block, `(draw_b,)`. If None, equal rows make a block, also across the two
+        blocks_before: Number of each row's block, `(before,)`. If None, equal rows make a block, also across the two
             sides: right for independent draws and for resamplers.
-        blocks_after: Likewise of after, `(draw_a,)`; for chains
+        blocks_after: Likewise of after, `(after,)`; for chains
             `torch.arange(num_chains).repeat_interleave(num_draws)`.
         classifier: An unfitted scikit-learn classifier for `c2st` and `residual_auc`; it gets the features. If None,
             the network of `residual_auc`.
