@@ -5,6 +5,7 @@ In the package only `improved` and the demo import this. It takes tensors and re
 
 from pyro_gan.evaluate.adversarial import critic_distance, total_variation_bound, wasserstein_bound
 from pyro_gan.evaluate.change import FrechetChange, frechet_change
+from pyro_gan.evaluate.compare import Comparison, Judgement, compare
 from pyro_gan.evaluate.distances import ScoreDistance, frechet_distance, score_distance
 from pyro_gan.evaluate.diversity import PairMean, ms_ssim, num_distinct, pair_distance
 from pyro_gan.evaluate.expected import expected_after_steps, occupancy
@@ -28,9 +29,11 @@ __all__ = [
     "C2ST",
     "ClosestPairs",
     "CollisionTest",
-    "INVERSE_TEMPERATURES",
+    "Comparison",
     "Estimate",
     "FrechetChange",
+    "INVERSE_TEMPERATURES",
+    "Judgement",
     "MMDTest",
     "MaxMin",
     "Metric",
@@ -51,6 +54,7 @@ __all__ = [
     "closest_pairs",
     "collision_sample_size",
     "collision_test",
+    "compare",
     "critic_distance",
     "expected_after_steps",
     "extract_features",

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pyro_gan.checks import extra, rows, tensor
-from pyro_gan.evaluate._rows import two_sets
+from pyro_gan.evaluate._rows import moderate, two_sets
 from pyro_gan.evaluate.metric import Metric, Outputs, Real
 
 __all__ = ["ScoreDistance", "frechet_distance", "score_distance"]
@@ -133,4 +133,4 @@ def _moments(features: Float[Tensor, "draw feature"], name: str) -> tuple[Tensor
 def _checked(scores: Tensor, name: str) -> Tensor:
     values = tensor(f"scores of {name}", scores).detach().to("cpu", torch.float64)
     cure = "Pass one finite score a row: flatten a critic's (draw, 1), and take the logit of a saturated critic."
-    return rows(f"scores of {name}", values, minimum=2, event_shape=(), cure=cure)
+    return moderate(f"scores of {name}", rows(f"scores of {name}", values, minimum=2, event_shape=(), cure=cure))

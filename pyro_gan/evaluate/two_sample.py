@@ -47,7 +47,7 @@ def c2st(outputs: Outputs, real: Real, *, classifier: Any = None, seed: int = 0)
         outputs: The samples to judge, `(draw_a, *event)`, or features of them (`extract_features`).
         real: Held-out data, `(draw_b, *event)`, made into the same features.
         classifier: An unfitted scikit-learn classifier; it gets the flattened rows as they are (float64 rows minus
-            their mean, in float32), as many of either class, real as class 1. By default the network of
+            their median, in float32), as many of either class, real as class 1. By default the network of
             `residual_auc`. Copied.
         seed: Of the halves and of the default classifier; no global generator is moved.
 
@@ -107,9 +107,12 @@ def _judge(named_real: np.ndarray, is_real: np.ndarray, identity: np.ndarray) ->
 
 
 def _variance(named_real: np.ndarray, identity: np.ndarray, rate: float) -> float:
-    """Return the variance of a share about a rate, with equal rows as one cluster."""
+    """Return the variance of a share about a rate, with equal rows as one cluster.
+
+    It is at least that of one row more, named differently: no mistake in n rows does not mean that there are none.
+    """
     clusters = np.bincount(identity, weights=named_real - rate)
-    return float((clusters**2).sum()) / len(named_real) ** 2
+    return max(float((clusters**2).sum()) / len(named_real) ** 2, 1 / (_num_clusters(identity) + 1) ** 2)
 
 
 def _num_clusters(identity: np.ndarray) -> float:

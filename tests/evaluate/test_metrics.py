@@ -148,6 +148,19 @@ def test_nan_and_infinity_are_refused(name: str, bad: float) -> None:
 
 
 @pytest.mark.parametrize("name", METRICS)
+def test_complex_and_overflowing_rows_are_refused(name: str) -> None:
+    for side in (0, 1):
+        samples = torch.randn(2, NUM_ROWS, DIM)
+        samples[side, 7, 0] = 1e30
+        with pytest.raises(ValueError, match="larger squares overflow; got larger ones in 1 of 120 rows"):
+            call(name, *samples)
+        both = [*torch.randn(2, NUM_ROWS, DIM)]
+        both[side] = both[side].to(torch.complex64)
+        with pytest.raises(ValueError, match="as real numbers"):
+            call(name, *both)
+
+
+@pytest.mark.parametrize("name", METRICS)
 def test_images_count_as_their_pixels_and_generators_stay(name: str) -> None:
     x, y = torch.randn(2, NUM_ROWS, 1, 2, 2)
     states = torch.get_rng_state(), np.random.get_state()[1]

@@ -80,7 +80,10 @@ def test_the_p_value_is_fisher_s() -> None:
     assert result.accuracy == pytest.approx((named[is_real].mean() + (~named)[~is_real].mean()) / 2)
     for always in (np.ones(60, bool), np.zeros(60, bool)):
         for identity in (np.arange(60), np.arange(60) // 2):
-            assert _judge(always, is_real, identity) == C2ST(0.5, 0.0, pytest.approx(1.0))
+            accuracy, error, p_value = _judge(always, is_real, identity)
+            assert accuracy == 0.5 and p_value == pytest.approx(1.0)
+            # 25 and 35 rows without an exception leave room for one.
+            assert 0 < error < 0.05
 
 
 def test_a_shift_gives_the_accuracy_of_the_best_classifier() -> None:
