@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pyro_gan import checks
 from pyro_gan._networks import check_eval, critic_scores
+from pyro_gan._probe import probe_critic
 from pyro_gan._typing import Critic
 from pyro_gan.ratio._holdout import balanced_indices, check_rows, score_rows
 from pyro_gan.ratio.diagnostics import RatioReport, diagnose
@@ -187,6 +188,7 @@ def calibrate(
         max_log_ratio = checks.real("max_log_ratio", max_log_ratio, cure='Or give "auto", or None for no guard.')
     check_eval(critic, "critic")
     check_rows(real, generated)
+    probe_critic(critic, real, generated)
     order_real, order_generated, number, num_held = balanced_indices(
         len(real), len(generated), holdout=holdout, seed=seed, minimum=MIN_PER_CLASS
     )

@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LinearLR, LRScheduler
 
 from pyro_gan import checks
 from pyro_gan._networks import check_eval, critic_scores
+from pyro_gan._probe import probe_critic, probe_generator
 from pyro_gan._typing import Generator
 from pyro_gan.objectives.base import Objective
 from pyro_gan.objectives.scoring import Bernoulli
@@ -141,7 +142,9 @@ def fit_log_ratio(
         with torch.no_grad():
             return generator(prior.sample(torch.Size([num_draws])))
 
+    probe_generator(generator, prior)
     _check_generated(draw_generated, data)
+    probe_critic(network, data)
     judge = Judge(
         network,
         log_ratio,

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from pyro_gan import checks
 from pyro_gan._networks import by_chunk, check_eval, critic_scores
+from pyro_gan._probe import probe_critic
 from pyro_gan._typing import Critic
 from pyro_gan.objectives.base import Objective
 from pyro_gan.objectives.scoring import Bernoulli
@@ -156,6 +157,7 @@ class LogRatio(nn.Module):
         Normalised(objective, 0.0)  # refuses objectives that leave no constant open, before any work
         check_eval(checks.function("critic", critic), "critic")
         data_rows("generated", generated)
+        probe_critic(critic, generated)
         chunk_size = None if chunk_size is None else checks.count("chunk_size", chunk_size)
         with torch.no_grad():
             scores = by_chunk(lambda rows: critic_scores(critic, rows), generated, chunk_size)
