@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from pyro_gan import checks
 from pyro_gan._networks import by_chunk, check_eval, critic_scores, frozen_twin
-from pyro_gan._probe import NUM_PROBED, unwritten
 from pyro_gan._random import rng_fork
 from pyro_gan._typing import BoundedRatio, Critic, Generator, Params, left_shape
 from pyro_gan.checks import count, function
@@ -24,6 +23,7 @@ from pyro_gan.latent.check import examine
 from pyro_gan.latent.prior import LatentPrior, expanded
 from pyro_gan.latent.probe import ContextError, probe
 from pyro_gan.latent.report import PosteriorReport
+from pyro_gan.probes import NUM_PROBED, unwritten
 from pyro_gan.ratio.calibrators import CalibratedLogRatio
 from pyro_gan.ratio.heads import LogRatio, look_like_probabilities
 

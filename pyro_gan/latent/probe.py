@@ -10,9 +10,9 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from pyro_gan._probe import NUM_FIRST, NUM_PROBED, probe_rows, unmoved
 from pyro_gan._random import rng_fork
 from pyro_gan.checks import shown
+from pyro_gan.probes import NUM_FIRST, NUM_PROBED, probe_rows, unmoved
 
 __all__ = ["ContextError", "check_prior", "probe"]
 

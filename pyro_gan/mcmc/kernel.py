@@ -18,7 +18,7 @@ from pyro_gan.mcmc.face import TransitionKernel
 from pyro_gan.mcmc.start import check_finite, check_params, given_params, start_at
 from pyro_gan.mcmc.step_size import StepSize
 from pyro_gan.mcmc.tally import HandedOut, Tally
-from pyro_gan.targets import State, make_target
+from pyro_gan.targets import PotentialTarget, State, make_target
 from pyro_gan.targets.make import check_model
 
 __all__ = ["BatchKernel"]
@@ -224,6 +224,8 @@ class BatchKernel(TransitionKernel):
         check_params("initial_params", given, self.target, chains)
         check_finite("initial_params", given)
         z = self.target.pack(self._batched(given))
+        if isinstance(self.target, PotentialTarget):
+            self.target.validate(z.detach())
         return start_at(z.detach().clone(), self.evaluate)
 
     @property

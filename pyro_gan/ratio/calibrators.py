@@ -16,6 +16,7 @@ from torch.nn.functional import softplus
 from pyro_gan import checks
 from pyro_gan._networks import check_eval, critic_scores
 from pyro_gan._typing import Critic
+from pyro_gan.probes import probe_critic
 from pyro_gan.ratio._complaints import complaints
 from pyro_gan.ratio._holdout import check_rows, disjoint_parts, score_rows
 from pyro_gan.ratio._knee import MIN_GAIN, contradicted_from, last_supported, out_of_fold
@@ -211,6 +212,7 @@ def calibrate(
     seed = checks.count("seed", seed, minimum=0)
     check_eval(critic, "critic")
     check_rows(real, generated)
+    probe_critic(critic, real, generated)
     scores = [score_rows(critic, rows, name) for rows, name in ((real, "real"), (generated, "generated"))]
     generator = torch.Generator().manual_seed(seed)
     fitting, held_out = [], []

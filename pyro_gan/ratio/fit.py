@@ -18,6 +18,7 @@ from pyro_gan._networks import check_eval
 from pyro_gan._typing import Generator
 from pyro_gan.objectives.base import Objective, Penalty
 from pyro_gan.objectives.scoring import Bernoulli
+from pyro_gan.probes import probe_critic, probe_generator
 from pyro_gan.ratio._boosted import judge_reference
 from pyro_gan.ratio._course import Course
 from pyro_gan.ratio._fit_checks import (
@@ -181,7 +182,10 @@ def fit_log_ratio(
         with torch.no_grad():
             return generator(prior.sample(torch.Size([num_draws])))
 
+    probe_generator(generator, prior)
     check_generated(draw_generated, data)
+    for made in networks:
+        probe_critic(made, data)
     settings |= {"data of shape": list(data.shape), "objective": repr(objective), "penalty": repr(penalty)}
     left, judge = max_seconds, None
     for fold, (made, member) in enumerate(zip(networks, log_ratios, strict=True)):

@@ -17,6 +17,7 @@ from pyro_gan._typing import Critic
 from pyro_gan.objectives.base import Objective
 from pyro_gan.objectives.scoring import Bernoulli
 from pyro_gan.objectives.up_to_constant import DonskerVaradhan, Normalised
+from pyro_gan.probes import probe_critic
 from pyro_gan.ratio._holdout import data_rows
 from pyro_gan.ratio.diagnostics import FrontierPoint, RatioReport
 from pyro_gan.ratio.reference import Reference
@@ -160,6 +161,7 @@ class LogRatio(nn.Module):
         Normalised(objective, 0.0)  # refuses objectives that leave no constant open, before any work
         check_eval(checks.function("critic", critic), "critic")
         data_rows("generated", generated)
+        probe_critic(critic, generated)
         chunk_size = None if chunk_size is None else checks.count("chunk_size", chunk_size)
         with torch.no_grad():
             scores = by_chunk(lambda rows: critic_scores(critic, rows), generated, chunk_size)

@@ -10,10 +10,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pyro_gan import checks
+from pyro_gan._random import rng_fork
 from pyro_gan._typing import Params
+from pyro_gan.probes import NUM_PROBED, probe_repeats, probe_rows, unmoved
 from pyro_gan.targets.base import Target, ValueAndGrad, value_and_grad
 
 __all__ = ["PotentialTarget"]
+
+#: Size of the steps from a chain's position to the positions tried, in units of the position plus 1.
+JITTER = 0.01
 
 
 @final
@@ -31,6 +36,30 @@ class PotentialTarget(Target):
         super().__init__(prototype, {})
         self._potential_fn = checks.function("potential_fn", potential_fn)
         self._batched = batched
+
+    def validate(self, z: Float[Tensor, "chain dim"]) -> None:
+        """Raise if the function couples chains, draws noise, writes into its input, or moves statistics of a network.
+
+        It is tried near the given positions, a little apart from each other, so that equal starts show a coupling too.
+
+        Args:
+            z: Positions of chains; torch's generators are left as they were.
+
+        Raises:
+            ValueError: as above. An error at the positions tried is left to those of the chains.
+        """
+        with rng_fork(), torch.no_grad(), unmoved(self._potential_fn):
+            few = z[[i % len(z) for i in range(NUM_PROBED)]]
+            few = few + JITTER * (1 + few.abs()) * torch.randn_like(few)
+            try:
+                self._evaluate(few[:1].clone())
+            except Exception:  # a user's function may raise anything
+                return
+            if self._batched:
+                probe_rows(lambda rows: (self._evaluate(rows),), few, names=("potential",))
+            else:
+                # Chains are evaluated one by one and cannot be coupled.
+                probe_repeats(lambda rows: (self._evaluate(rows),), few[:1], "potential")
 
     def potential(self, z: Float[Tensor, "chain dim"]) -> Float[Tensor, " chain"]:
         """Return the potential energy, minus the log density up to a constant."""

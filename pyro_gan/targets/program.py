@@ -13,6 +13,7 @@ from torch import Tensor
 from pyro_gan import checks
 from pyro_gan._networks import by_chunk, check_eval, chunk_rows
 from pyro_gan._random import rng_fork
+from pyro_gan.probes import unmoved, unwritten
 from pyro_gan.targets.base import ValueAndGrad, WeightedTarget, value_and_grad
 from pyro_gan.targets.densities import log_densities
 from pyro_gan.targets.prior import draw_one_by_one, draw_together
@@ -67,7 +68,7 @@ class ProgramTarget(WeightedTarget):
     def __init__(self, model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         check_eval(checks.function("model", model), "model")
         self._model, self._args, self._kwargs = model, args, kwargs
-        with rng_fork(), torch.no_grad():
+        with rng_fork(), torch.no_grad(), unmoved(model, *args):
             sites = find_sites(model, args, kwargs)
             draws = {name: torch.stack([draw[name] for draw in sites.draws]) for name in sites.draws[0]}
             prototype = {name: sites.transforms[name](value[0]) for name, value in draws.items()}
@@ -152,7 +153,12 @@ class ProgramTarget(WeightedTarget):
         return same(self._densities(values, weight=False)[0], log_prob)
 
     def _check(self, draws: dict[str, Tensor]) -> None:
-        """Raise unless the vectorised densities equal those of separate rows."""
+        """Raise unless the vectorised densities equal those of separate rows, and the model leaves its latents alone.
+
+        The model sees one chain at a time, so it cannot couple chains, whatever their number.
+        """
+        unconstrained = self.pack({name: self.transforms[name](value) for name, value in draws.items()})
+        unwritten(self._evaluate, unconstrained, "model")
         alone = [
             log_densities(self._model, self._args, self._kwargs, {name: value[i] for name, value in draws.items()})
             for i in range(2)

@@ -18,7 +18,16 @@ from pyro_gan._random import rng_fork, rng_state
 from pyro_gan._typing import Critic
 from pyro_gan.checks import batch
 
-__all__ = ["NUM_FIRST", "NUM_PROBED", "probe_critic", "probe_generator", "probe_rows", "unmoved", "unwritten"]
+__all__ = [
+    "NUM_FIRST",
+    "NUM_PROBED",
+    "probe_critic",
+    "probe_generator",
+    "probe_repeats",
+    "probe_rows",
+    "unmoved",
+    "unwritten",
+]
 
 #: Rows of a probe, and those of its first pass. Rows 4 to 7 come back in other company, and all eight in groups whose
 #: sizes (4, 3, 1, 2) no fixed size of a group divides.
@@ -60,8 +69,14 @@ def probe_generator(generator: Callable[..., Tensor], prior: Distribution) -> No
     with rng_fork(), torch.no_grad(), unmoved(generator):
         z = prior.sample(torch.Size([NUM_PROBED]))
         before = rng_state()
-        first, again = (unwritten(generator, z[:NUM_FIRST], "generator") for _ in range(2))
-        if _same_state(before, rng_state()) and _agree(first, again):
+        try:
+            first, again = (unwritten(generator, z[:NUM_FIRST], "generator") for _ in range(2))
+        except (RuntimeError, IndexError) as error:
+            raise ValueError(
+                f"Expected a generator that takes draws of the prior; got {error}. Give a prior of the shape, dtype "
+                "and device that the generator takes."
+            ) from error
+        if isinstance(first, Tensor) and _same_state(before, rng_state()) and _agree(first, again):
             probe_rows(lambda rows: (generator(rows),), z, names=("generated data",))
 
 
@@ -84,14 +99,7 @@ def probe_rows(
         ValueError: with the fault and the cure.
     """
     rows = rows[[i % len(rows) for i in range(NUM_PROBED)]]
-    state = rng_state()
-    values = unwritten(run, rows[:NUM_FIRST], names[0])
-    again = unwritten(run, rows[:NUM_FIRST], names[0])
-    if not _same_state(state, rng_state()) or not all(map(_agree, values, again)):
-        raise ValueError(
-            "Expected networks without noise of their own; got one that draws noise. A latent then has no fixed "
-            "value: make the noise part of the latent (a longer z), or fix it."
-        )
+    values = probe_repeats(run, rows[:NUM_FIRST], names[0])
     name = names[len(values) - 1]
     for group in GROUPS:
         number = group.stop - group.start
@@ -114,6 +122,20 @@ def probe_rows(
                     "discrimination, a standard deviation over rows), so chains would not be independent: call "
                     ".eval() on the network, or replace that layer by one that works row by row."
                 )
+    return values
+
+
+def probe_repeats(
+    run: Callable[[Tensor], tuple[Tensor, ...]], rows: Float[Tensor, "row *event"], name: str
+) -> tuple[Tensor, ...]:
+    """Return the values of rows, or raise if a second call gives others, draws noise, or the input is written into."""
+    state = rng_state()
+    values, again = (unwritten(run, rows, name) for _ in range(2))
+    if not _same_state(state, rng_state()) or not all(map(_agree, values, again)):
+        raise ValueError(
+            "Expected networks without noise of their own; got one that draws noise. A latent then has no fixed "
+            "value: make the noise part of the latent (a longer z), or fix it."
+        )
     return values
 
 
