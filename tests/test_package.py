@@ -303,7 +303,6 @@ def test_every_module_has_its_api_page() -> None:
     [
         "README.md",
         "docs/index.md",
-        "docs/getting_started.md",
         "docs/evaluate.md",
         "docs/implicit_vi.md",
         "docs/objectives.md",

@@ -12,7 +12,7 @@ from tests.pages import ROOT, run_page
 pytestmark = pytest.mark.numbers
 
 HOW_TO = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs/howto").glob("*.md") if path.stem != "index")
-PAGES = [*HOW_TO, "docs/likelihoods.md"]
+PAGES = [*HOW_TO, "docs/getting_started.md", "docs/likelihoods.md"]
 
 
 @pytest.mark.parametrize("page", PAGES)
