@@ -44,11 +44,11 @@ class TestEveryMap:
 
     @pytest.mark.parametrize("counts", [(1000, 30_000), (30_000, 1000)])
     def test_unequal_classes_give_the_same_ratio(self, cls: type[Calibrator], counts: tuple[int, int]) -> None:
-        """Without the offset log(n_real / n_generated) = 3.4 the excess would be above 1 nat."""
+        """Without the offset log(n_real / n_generated) = 3.4 an intercept would be wrong by that."""
         real, generated = exact(counts[0])[0], exact(counts[1])[1]
         calibrator = make(cls)
         calibrator.fit(doubled(real), doubled(generated))
-        assert excess(calibrator, doubled) < 0.02
+        assert excess(calibrator, doubled) < 0.008
 
     def test_rises_and_is_finite_to_the_end(self, cls: type[Calibrator]) -> None:
         for score in (doubled, cubic, far):
