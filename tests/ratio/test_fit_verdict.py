@@ -143,6 +143,19 @@ def test_a_stage_begins_from_the_best_state_and_a_scheduler_has_none():
         assert bool(course.ended) != own
 
 
+def test_a_resumed_course_goes_on_at_its_rate():
+    def course():
+        return Course(Adam(nn.Linear(1, 1).parameters(), lr=1.0), True, 100, 50.0, 1, 0.0)
+
+    old, new = course(), course()
+    old.next_stage([FrontierPoint(1, 0.5, 0.7, 0.5), FrontierPoint(2, 0.6, 0.7, 0.5)])
+    old.began -= 30
+    new.load_state_dict(old.state_dict())
+    new.set_rate(10)
+    assert new.optimizer.param_groups[0]["lr"] == 0.25 and new.first == 2
+    assert new.seconds == pytest.approx(30, abs=1)
+
+
 def test_boosted_trees_notice_what_a_small_network_misses():
     """Data on a circle of the generator's mean and variance: a line finds nothing."""
     angle = 6.283 * torch.rand(4000)
@@ -191,7 +204,8 @@ def test_a_ratio_of_features_is_exact_for_their_distribution():
     network = nn.Sequential(encoder, nn.Linear(1, 1))
     prior = Normal(0.0, 1.0).expand([3]).to_event(1)
     data = normal(20_000, torch.tensor([1.0, 1.0, 30.0]), dim=3)
-    ratio = fit(data, network, prior, num_steps=400, batch_size=512, num_validation_draws=4000)
+    # Here the ranges differ because of x2, which is said.
+    ratio, _ = said(lambda: fit(data, network, prior, num_steps=400, batch_size=512, num_validation_draws=4000))
     x = torch.randn(1000, 3)
     s = x[:, 0] + x[:, 1]
     # Over 20 seeds the root mean square error was .04, and .10 at most.
