@@ -299,14 +299,7 @@ def test_every_module_has_its_api_page() -> None:
 
 
 @pytest.mark.parametrize(
-    "page",
-    [
-        "README.md",
-        "docs/index.md",
-        "docs/evaluate.md",
-        "docs/implicit_vi.md",
-        "docs/objectives.md",
-    ],
+    "page", ["README.md", "docs/index.md", "docs/evaluate.md", "docs/implicit_vi.md", "docs/objectives.md"]
 )
 def test_code_on_the_page_runs_as_printed(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_page(page, tmp_path, monkeypatch)

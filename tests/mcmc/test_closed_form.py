@@ -51,7 +51,8 @@ def test_affine_posterior_under_our_runner(kernel: str) -> None:
     assert_moments(mcmc.get_samples(group_by_chain=True)["z"], toy, kernel)
 
 
-@pytest.mark.parametrize("kernel", EXACT)
+# The other kernels run with `make numbers`: both runners call the same steps.
+@pytest.mark.parametrize("kernel", ["MALA"])
 @pytest.mark.filterwarnings("ignore:A kernel with num_chains")
 def test_affine_posterior_under_pyros_runner(kernel: str) -> None:
     gan, toy = affine()

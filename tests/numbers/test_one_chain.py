@@ -1,4 +1,4 @@
-"""One long chain of every exact kernel under `pyro.infer.MCMC`, against the closed form of an affine generator."""
+"""Every exact kernel under `pyro.infer.MCMC`, one long chain and many, against a closed form."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from pyro.infer import MCMC
 
 from tests.mcmc.members import EXACT
-from tests.mcmc.test_closed_form import affine, assert_moments
+from tests.mcmc.test_closed_form import NUM_CHAINS, NUM_SAMPLES, WARMUP, affine, assert_moments
 
 pytestmark = pytest.mark.numbers
 
@@ -17,3 +17,12 @@ def test_one_chain_under_pyro(kernel: str) -> None:
     mcmc = MCMC(EXACT[kernel](gan), num_samples=6000, warmup_steps=300, disable_progbar=True)
     mcmc.run()
     assert_moments(mcmc.get_samples()["z"].reshape(20, 300, 3), toy, kernel, max_relative_se=None)
+
+
+@pytest.mark.parametrize("kernel", EXACT)
+@pytest.mark.filterwarnings("ignore:A kernel with num_chains")
+def test_many_chains_under_pyro(kernel: str) -> None:
+    gan, toy = affine()
+    mcmc = MCMC(EXACT[kernel](gan, num_chains=NUM_CHAINS), NUM_SAMPLES[kernel], WARMUP, disable_progbar=True)
+    mcmc.run()
+    assert_moments(mcmc.get_samples()["z"].transpose(0, 1), toy, kernel)
