@@ -171,7 +171,7 @@ def fit_fresh(gan: GAN, splits: Splits, settings: Settings, *, progress: bool) -
         min_ess_fraction=MIN_ESS_FRACTION,
         num_steps=settings.ratio_max_steps,
         # A tenth of so few digits could not tell one evaluation from the next.
-        validation_fraction=0.3,
+        validation_fraction=0.2,
         eval_every=25,
         progress=progress,
     )
