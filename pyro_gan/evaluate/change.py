@@ -43,8 +43,8 @@ class FrechetChange(NamedTuple):
 
 
 def frechet_change(
-    features: Float[Tensor, "draw feature"],
-    log_weights: Float[Tensor, " draw"],
+    features: Float[Tensor, "row feature"],
+    log_weights: Float[Tensor, " row"],
     real: Float[Tensor, "real feature"],
     *,
     num_outputs: int | None = None,
@@ -64,7 +64,7 @@ def frechet_change(
     values, which makes a claim of improvement rarer.
 
     Args:
-        features: Features of independent draws of the generator, `(draw, feature)`; further dimensions are flattened.
+        features: Features of independent draws of the generator, `(row, feature)`; further dimensions are flattened.
             Covariances may be singular.
         log_weights: Log weight of each draw, nats, up to a constant; minus infinity is a weight of zero.
         real: Features of real rows, which neither the weights nor the features were fitted to, `(real, feature)`.
@@ -118,7 +118,7 @@ def _distances(x: Tensor, log_w: Tensor, y: Tensor, num_outputs: int, seed: int)
     """Return the mean distance of resampled rows, by equal weights and by these."""
     target = _moments_of(y, torch.ones(len(y), dtype=torch.float64))
     root_y = root(target.covariance)
-    found = []
+    found: list[float] = []
     for log_weights in (torch.zeros_like(log_w), log_w):
         total = 0.0
         with rng_fork():
