@@ -131,6 +131,8 @@ def _moments(features: Float[Tensor, "draw feature"], name: str) -> tuple[Tensor
 
 
 def _checked(scores: Tensor, name: str) -> Tensor:
-    values = tensor(f"scores of {name}", scores).detach().to("cpu", torch.float64)
+    values = tensor(f"scores of {name}", scores).detach().cpu()
+    # A cast would drop the imaginary part and say nothing.
+    values = values if values.is_complex() else values.double()
     cure = "Pass one finite score a row: flatten a critic's (draw, 1), and take the logit of a saturated critic."
     return moderate(f"scores of {name}", rows(f"scores of {name}", values, minimum=2, event_shape=(), cure=cure))

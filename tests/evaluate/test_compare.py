@@ -11,6 +11,7 @@ from scipy.stats import binom
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
+import pyro_gan
 from pyro_gan.evaluate import Comparison, compare, frechet_distance
 from pyro_gan.evaluate._sides import make_sides
 from tests.statistics import FALSE_ALARM, NUM_SE, assert_mean
@@ -135,6 +136,12 @@ def test_classes_of_the_user() -> None:
     assert abs(found.balance.after - 0.25) < 0.12
     with pytest.raises(ValueError, match=r"Pass lambda x: classifier\(x\).argmax\(1\)"):
         judged(before, after, real, classes=lambda x: x)
+
+
+def test_evaluate_is_found_after_a_plain_import() -> None:
+    assert pyro_gan.__getattr__("evaluate").compare is compare
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        pyro_gan.__getattr__("nothing")
 
 
 def test_wrong_arguments() -> None:
