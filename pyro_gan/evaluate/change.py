@@ -44,8 +44,8 @@ class FrechetChange(NamedTuple):
 
 
 def frechet_change(
-    features: Float[Tensor, "draw feature"],
-    log_weights: Float[Tensor, " draw"],
+    features: Float[Tensor, "row feature"],
+    log_weights: Float[Tensor, " row"],
     real: Float[Tensor, "real feature"],
     *,
     num_outputs: int | None = None,
@@ -65,7 +65,7 @@ def frechet_change(
     few effective draws the estimate is skewed to large values, which makes a claim of improvement rarer.
 
     Args:
-        features: Features of independent draws of the generator, `(draw, feature)`; further dimensions are flattened.
+        features: Features of independent draws of the generator, `(row, feature)`; further dimensions are flattened.
             Covariances may be singular.
         log_weights: Log weight of each draw, nats, up to a constant; minus infinity is a weight of zero.
         real: Features of real rows, which neither the weights nor the features were fitted to, `(real, feature)`.

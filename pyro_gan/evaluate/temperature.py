@@ -44,8 +44,8 @@ class TemperatureStep(NamedTuple):
 
 
 def choose_temperature(
-    features: Float[Tensor, "draw feature"],
-    log_ratio: Float[Tensor, " draw"],
+    features: Float[Tensor, "row feature"],
+    log_ratio: Float[Tensor, " row"],
     real_features: Float[Tensor, "real feature"],
     *,
     inverse_temperatures: Sequence[float] = INVERSE_TEMPERATURES,
@@ -60,7 +60,7 @@ def choose_temperature(
     `certify_temperature` on other draws and other real rows.
 
     Args:
-        features: Features of independent draws of the generator, `(draw, feature)`.
+        features: Features of independent draws of the generator, `(row, feature)`.
         log_ratio: Log ratio of each draw, nats.
         real_features: Features of real rows that made neither the ratio nor the features, `(real, feature)`.
         inverse_temperatures: Powers to try beside 0, each above 0 and at most 1.
@@ -91,8 +91,8 @@ def choose_temperature(
 
 
 def certify_temperature(
-    features: Float[Tensor, "draw feature"],
-    log_ratio: Float[Tensor, " draw"],
+    features: Float[Tensor, "row feature"],
+    log_ratio: Float[Tensor, " row"],
     real_features: Float[Tensor, "real feature"],
     *,
     inverse_temperatures: Sequence[float],
@@ -108,7 +108,7 @@ def certify_temperature(
     end the tests too early.
 
     Args:
-        features: Features of draws that did not choose the powers, `(draw, feature)`.
+        features: Features of draws that did not choose the powers, `(row, feature)`.
         log_ratio: Log ratio of each draw, nats.
         real_features: Features of real rows that made neither the ratio, nor the features, nor the choice,
             `(real, feature)`.
