@@ -40,7 +40,8 @@ def probe_critic(critic: Critic, *sets: Float[Tensor, "row *event"]) -> None:
 
     Args:
         critic: Any callable on data.
-        *sets: Rows to try, real and generated ones for instance: a few of each are scored in one batch.
+        *sets: Rows to try, real and generated ones for instance: a few of each are scored in one batch. An error with
+            eight of them is left to the caller.
 
     Raises:
         ValueError: if scores depend on other rows or on chance, a group of rows cannot be scored, or the critic writes
@@ -51,6 +52,11 @@ def probe_critic(critic: Critic, *sets: Float[Tensor, "row *event"]) -> None:
     few = [batch("rows", rows)[[i % len(rows) for i in range(share)]] for rows in sets]
     mixed = torch.stack(few, dim=1).flatten(0, 1)
     with rng_fork(), torch.no_grad(), unmoved(critic):
+        try:
+            critic_scores(critic, mixed[:NUM_FIRST].clone())
+        except (RuntimeError, IndexError, TypeError, ValueError):
+            # The critic does not fit these data at all: the caller meets the error again, and explains it.
+            return
         probe_rows(lambda rows: (critic_scores(critic, rows),), mixed, names=("score",))
 
 
@@ -76,7 +82,10 @@ def probe_generator(generator: Callable[..., Tensor], prior: Distribution) -> No
                 f"Expected a generator that takes draws of the prior; got {error}. Give a prior of the shape, dtype "
                 "and device that the generator takes."
             ) from error
-        if isinstance(first, Tensor) and _same_state(before, rng_state()) and _agree(first, again):
+        # What returns no row for each latent, or on another device, is left to the caller's checks.
+        if not isinstance(first, Tensor) or first.shape[:1] != (NUM_FIRST,) or first.device != z.device:
+            return
+        if _same_state(before, rng_state()) and _agree(first, again):
             probe_rows(lambda rows: (generator(rows),), z, names=("generated data",))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyro_gan.importance import effective_size, log_mean_weight, smooth, systematic, weight_tail
+from pyro_gan.importance import effective_size, has_enough_draws, log_mean_weight, smooth, systematic, weight_tail
 
 Z = 4.4  # standard errors: one false alarm in 1e5
 
@@ -242,3 +242,29 @@ def test_tied_weights_come_back_whole() -> None:
     tied[:100] = 2.0
     smoothed, _ = smooth(tied)
     assert torch.isfinite(smoothed).all()
+
+
+def test_complaints_of_a_heavy_tail_and_none_of_a_bounded_one() -> None:
+    """The fit of a tail whose largest weight is 1.6 times the mean may give any shape: no draw of it does any harm."""
+    heavy = weight_tail(-0.9 * torch.rand(100_000, dtype=torch.float64).log())
+    assert any("Pareto k" in text for text in heavy.complaints)
+    few = torch.rand(100_000, dtype=torch.float64) < 0.01
+    rough, fine = torch.rand(2, 100_000, dtype=torch.float64)
+    bounded = weight_tail(torch.where(few, 1 + 0.6 * rough**8, 1 + 0.01 * fine**30).log())
+    assert bounded.pareto_k > 0.7 and bounded.ess_fraction > 0.99 and not bounded.complaints
+    # The share that one draw may carry is 100 times the mean where draws are few.
+    assert not weight_tail(torch.randn(10_000) - 0.5).complaints
+
+
+@pytest.mark.parametrize("field", ["ess_fraction", "largest_weight_share", "pareto_k"])
+def test_a_figure_that_is_nan_is_bad(field: str) -> None:
+    good = weight_tail(torch.randn(10_000) / 2)
+    assert not good.complaints and len(good._replace(**{field: math.nan}).complaints) >= 1
+
+
+def test_a_mean_needs_a_hundred_effective_draws_and_no_ten_with_half_the_weight() -> None:
+    assert has_enough_draws(torch.zeros(100)) and not has_enough_draws(torch.zeros(99))
+    heavy = torch.zeros(100_000)
+    heavy[:10] = math.log(10_000.0)
+    assert weight_tail(heavy).ess > 10 and has_enough_draws(heavy[10:]) and not has_enough_draws(heavy)
+    assert not has_enough_draws(torch.full((200,), -math.inf))

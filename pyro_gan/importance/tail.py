@@ -25,8 +25,8 @@ MAX_WEIGHT_RATIO = 100
 #: draws are effective, and a tail that heavy would long have shown larger weights.
 MIN_RATIO_FOR_PARETO_K = 10
 
-#: Fewest effective draws whose mean can be judged, and the number of draws that must not hold half of the weight.
-MIN_ESS, NUM_TOP = 100, 10
+#: Fewest effective draws whose mean can be judged.
+MIN_ESS = 100
 
 #: Fewest weights above zero for smoothing: the upper fifth of fewer is under five weights, to which no tail is fitted.
 MIN_FOR_SMOOTHING = 25
@@ -133,10 +133,8 @@ def has_enough_draws(log_weights: Float[Tensor, " draw"]) -> bool:
         >>> has_enough_draws(torch.zeros(1000)), has_enough_draws(torch.zeros(50))
         (True, False)
     """
-    values = finite_weights(log_weights)
-    if not float(effective_size(values)) >= MIN_ESS:
-        return False
-    return float(torch.softmax(values, 0).topk(min(NUM_TOP, len(values))).values.sum()) < 0.5
+    # Ten draws with half the weight would leave at most 40 effective ones, so one condition implies the other.
+    return float(effective_size(finite_weights(log_weights))) >= MIN_ESS
 
 
 def smooth(log_weights: Float[Tensor, " draw"]) -> tuple[Float[Tensor, " draw"], float]:

@@ -19,8 +19,8 @@ __all__ = ["MeanRatio", "judge_mean_ratio"]
 #: cent (a capped tail, a part of the data out of the generator's reach); those that harm were off by seven and more.
 MAX_FACTOR, NUM_ERRORS = 1.5, 4.0
 
-#: Bisections of an interval of nats: at the end it is narrower than the rounding of a double.
-BISECTIONS = 60
+#: Largest number of steps to the constant: even halvings alone would end at the rounding of a double.
+MAX_STEPS = 60
 
 
 @final
@@ -112,14 +112,20 @@ def _constant(real: Tensor, generated: Tensor) -> tuple[float, Tensor, Tensor]:
     offset = math.log(len(real) / len(generated))
     finite = generated[generated.isfinite()]
     reach = float(torch.cat([real, finite]).abs().max()) + abs(offset) + math.log(len(real) + len(generated)) + 1
-    low, high = -2 * reach, 2 * reach
-    for _ in range(BISECTIONS):
-        middle = (low + high) / 2
-        missing = torch.sigmoid(-(real + middle + offset)).sum() - torch.sigmoid(generated + middle + offset).sum()
-        low, high = (middle, high) if missing > 0 else (low, middle)
-    constant = (low + high) / 2
+    low, high, constant = -2 * reach, 2 * reach, 0.0
+    for _ in range(MAX_STEPS):
+        of_real, of_generated = torch.sigmoid(-(real + constant + offset)), torch.sigmoid(generated + constant + offset)
+        missing = float(of_real.sum() - of_generated.sum())
+        low, high = (constant, high) if missing > 0 else (low, constant)
+        information = float((of_real * (1 - of_real)).sum() + (of_generated * (1 - of_generated)).sum())
+        proposed = constant + missing / information if information > 0 else low
+        # Newton's step, or half of the interval where that leaves it.
+        proposed = proposed if low < proposed < high else (low + high) / 2
+        change, constant = abs(proposed - constant), proposed
+        if change < 1e-10:
+            break
     of_real, of_generated = torch.sigmoid(-(real + constant + offset)), torch.sigmoid(generated + constant + offset)
-    # Both residuals are p of one side; p (1 - p) keeps its digits as the product of two sigmoids.
-    information = (of_real * torch.sigmoid(real + constant + offset)).sum()
-    information = information + (of_generated * torch.sigmoid(-(generated + constant + offset))).sum()
-    return constant, (of_real - of_real.mean()) / information, -(of_generated - of_generated.mean()) / information
+    # p (1 - p) keeps its digits as the product of two sigmoids.
+    fisher = (of_real * torch.sigmoid(real + constant + offset)).sum()
+    fisher = fisher + (of_generated * torch.sigmoid(-(generated + constant + offset))).sum()
+    return constant, (of_real - of_real.mean()) / fisher, -(of_generated - of_generated.mean()) / fisher

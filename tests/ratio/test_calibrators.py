@@ -262,7 +262,9 @@ def test_the_critic_sees_small_chunks_without_gradient(small: tuple[Tensor, Tens
 
     real, generated = scores(2500)
     calibrate(Critic(), real, generated)
-    assert seen == [(1000, False), (1000, False), (500, False)] * 2
+    assert not any(grad for _, grad in seen)
+    # The first passes, of 8 rows and fewer, are the probe's.
+    assert [number for number, _ in seen if number > 8] == [1000, 1000, 500] * 2
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

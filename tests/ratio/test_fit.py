@@ -165,7 +165,7 @@ def test_a_broken_run_goes_on_to_the_same_bits(tmp_path):
     done = Breaking()
     # A finished run trains no more and gives the same answer.
     again = fit(data, mlp(), done, checkpoint=path, **options)
-    assert done.calls < 10 and again.frontier == whole.frontier and again.report.auc == whole.report.auc
+    assert done.calls < 20 and again.frontier == whole.frontier and again.report.auc == whole.report.auc
 
 
 def test_a_checkpoint_of_another_run_raises(tmp_path):
