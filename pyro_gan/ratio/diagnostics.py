@@ -107,7 +107,7 @@ class RatioReport:
             ("E_G[r]", f"{self.mean_ratio:.4f} +- {self.mean_ratio_se:.4f}", "1, with the constant removed"),
             ("ESS fraction", f"{tail.ess_fraction:.4f}", "above .01"),
             ("largest weight share", f"{tail.largest_weight_share:.5f}", "below .001 (1e5 rows or more)"),
-            ("Pareto k", f"{tail.pareto_k:.2f}", "below .7"),
+            ("Pareto k", f"{tail.pareto_k:.2f}", "below .7, if the largest weight is 10 times the mean"),
         ]
 
     def __str__(self) -> str:
