@@ -77,10 +77,16 @@ class PosteriorReport:
                 "probabilities. Build the log ratio by LogRatio.from_probability(discriminator)."
             )
         if tail.complaints:
+            helps = moments is not None and moments.verdict == "better"
+            verdict = (
+                "yet the weights move the moments towards the data; the samples need many draws"
+                if helps
+                else "and a longer chain gives worse samples, not better"
+            )
             yield (
                 f"The log ratio has a heavy tail on this generator ({'; '.join(tail.complaints)}; {tail.num_draws} "
-                "draws): the target sits on few latents, and a longer chain gives worse samples, not better. Cap the "
-                "ratio (calibrate(..., max_log_ratio='auto')), raise the temperature, or fit a ratio with more overlap "
+                f"draws): the target sits on few latents, {verdict}. Cap the ratio (calibrate(..., "
+                "max_log_ratio='auto')), raise the temperature, or fit a ratio with more overlap "
                 "(fit_log_ratio(..., min_ess_fraction=...))."
             )
         if self.mean_ratio_verdict == "wrong":

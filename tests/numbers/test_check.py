@@ -15,28 +15,11 @@ from pyro_gan.latent import PosteriorReport
 from pyro_gan.objectives import Bernoulli
 from pyro_gan.ratio import judge_mean_ratio
 from tests import zoo
+from tests.numbers.size import FULL
 
 pytestmark = [pytest.mark.numbers, pytest.mark.filterwarnings("ignore")]
 
 NUM_RUNS, MAX_WRONG = 200, 2
-
-
-def wgan() -> tuple[nn.Module, nn.Module, dist.TorchDistribution]:
-    """Return the convolutional WGAN-GP of digits: generator, critic and prior."""
-
-    def up(inputs: int, outputs: int, kernel: int, stride: int) -> list[nn.Module]:
-        return [nn.ConvTranspose2d(inputs, outputs, kernel, stride), nn.BatchNorm2d(outputs), nn.ReLU()]
-
-    def down(inputs: int, outputs: int) -> list[nn.Module]:
-        return [nn.Conv2d(inputs, outputs, 4, 2), nn.BatchNorm2d(outputs), nn.LeakyReLU(0.2)]
-
-    layers = [*up(64, 256, 3, 2), *up(256, 128, 4, 1), *up(128, 64, 3, 2), nn.ConvTranspose2d(64, 1, 4, 2), nn.Tanh()]
-    generator = nn.Sequential(nn.Unflatten(1, (64, 1, 1)), *layers)
-    critic = nn.Sequential(*down(1, 64), *down(64, 128), nn.Conv2d(128, 1, 4, 2), nn.Flatten())
-    for network, file in ((generator, "generator.pth"), (critic, "critic.pth")):
-        state = torch.load(zoo.zoo_path(f"mnist_wgan_gp/{file}"), map_location="cpu", weights_only=True)
-        network.load_state_dict(dict(zip(network.state_dict(), state.values(), strict=True)))
-    return generator.eval(), critic.eval(), dist.Normal(0, 1).expand([64]).to_event(1)
 
 
 def checked(generator: nn.Module, critic: nn.Module, prior: dist.TorchDistribution, seed: int) -> PosteriorReport:
@@ -67,22 +50,23 @@ def record(figure, name: str, report: PosteriorReport, seed: int) -> None:
     )
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(5 if FULL else 2))
 def test_a_critic_that_makes_digits_worse_is_called_worse(seed: int, figure) -> None:
-    report = checked(*wgan(), seed)
+    report = checked(zoo.mnist_wgan_generator(), zoo.mnist_wgan_critic(), zoo.mnist_prior(), seed)
     record(figure, "check, wgan_gp, own critic", report, seed)
     assert report.moments is not None
     assert report.moments.verdict in ("worse", "too few effective draws") and report.problems
     assert report.mean_ratio.verdict in ("wrong", "not determined")
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(5 if FULL else 2))
 def test_a_critic_that_makes_digits_better_is_called_better(seed: int, figure) -> None:
     critic = LogRatio(zoo.mnist_discriminator(), Bernoulli())
     report = checked(zoo.mnist_generator(), critic, zoo.mnist_prior(), seed)
     record(figure, "check, mlp_gan, own critic", report, seed)
     assert report.moments is not None and report.moments.verdict == "better"
-    assert report.mean_ratio.verdict == "near 1" and not report.problems
+    assert report.mean_ratio.verdict == "near 1"
+    assert all("heavy tail" in problem for problem in report.problems)
 
 
 @pytest.mark.parametrize("with_real", [True, False])

@@ -1,4 +1,4 @@
-"""False alarms of `compare`: 200 comparisons of a generator with itself, for independent rows, chains and copies."""
+"""False alarms of `compare`: many comparisons of a generator with itself, for independent rows, chains and copies."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from torch import Tensor
 
 from pyro_gan.evaluate import Comparison, compare
 from pyro_gan.importance import systematic
+from tests.numbers.size import FULL
 from tests.statistics import FALSE_ALARM
 
 pytestmark = pytest.mark.numbers
 
-COUNT, DIM, NUM_REAL = 200, 4, 400
+COUNT, DIM, NUM_REAL = 200 if FULL else 40, 4, 400
 JUDGES = Comparison._fields[: Comparison._fields.index("verdict")]
 
 
@@ -53,7 +54,7 @@ SAMPLERS: dict[str, Callable[[], tuple[Tensor, Tensor | None]]] = {
 def test_a_generator_is_no_better_and_no_worse_than_itself(
     name: str, shift: float, figure: Callable[..., None]
 ) -> None:
-    """Any of nine judges says so in at most 5 % of 200 comparisons; each alone is counted beyond two errors."""
+    """Any of nine judges says so in at most 5 % of all comparisons; each alone is counted beyond two errors."""
     alarms, beyond = 0, dict.fromkeys(JUDGES, 0)
     for seed in range(COUNT):
         after, blocks = SAMPLERS[name]()
@@ -72,7 +73,7 @@ def test_a_generator_is_no_better_and_no_worse_than_itself(
             beyond[judge] += abs(one.difference) > 2 * one.standard_error
     shares = {judge: number / COUNT for judge, number in beyond.items()}
     figure("compare", sampler=name, shift=shift, false_alarms=alarms / COUNT, **shares)
-    assert alarms <= 0.05 * COUNT
+    assert alarms <= 0.05 * COUNT or (not FULL and binom.sf(alarms - 1, COUNT, 0.05) > FALSE_ALARM)
     for judge, number in beyond.items():
         # Student's distribution with the degrees of freedom of ten chains is beyond 2 in 8 % of cases.
         assert binom.sf(number - 1, COUNT, 0.08) > FALSE_ALARM, f"{judge}: {number} of {COUNT} beyond two errors"

@@ -18,6 +18,7 @@ from pyro_gan.objectives import R1, Bernoulli, GradientPenalty, Objective, Penal
 from pyro_gan.ratio import MeanLogRatio
 from pyro_gan.training import Player, train
 from tests.flow_pair import flow_pair
+from tests.numbers.size import FULL, SEEDS
 from tests.statistics import NUM_SE
 
 pytestmark = pytest.mark.numbers
@@ -133,7 +134,7 @@ def measured(method: str, pair: str, size: int, seed: int) -> dict[str, float]:
     }
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("pair", PAIRS)
 def test_value_and_gradient_of_a_fresh_ratio(pair: str, size: int, seed: int, figure) -> None:
@@ -149,7 +150,7 @@ def test_value_and_gradient_of_a_fresh_ratio(pair: str, size: int, seed: int, fi
     assert gaps["cross-entropy"] < min(gaps["balance 100"], gaps["GP slope 0, 0.1"])
 
 
-@pytest.mark.parametrize("size", [1000, 5000])
+@pytest.mark.parametrize("size", [1000, 5000] if FULL else [1000])
 def test_coverage_of_the_error_bar(size: int, figure) -> None:
     """Data N((1, 0), I) against N(0, I): the exact log ratio is a line, and the networks are perceptrons."""
     torch.set_num_threads(1)
