@@ -146,6 +146,7 @@ def improve(
     network: nn.Module | None = None,
     features: Features | None = None,
     sampler: Sampler | None = None,
+    max_seconds: float = 180.0,
     seed: int = 0,
     progress: bool = True,
 ) -> ImprovedGenerator:
@@ -168,6 +169,7 @@ def improve(
         features: Maps rows to columns, `(batch, *event) -> (batch, feature)`, such as a classifier without its last
             layer; `RandomFeatures` of the first part of the rows if None.
         sampler: Draws latents of the posterior, `(posterior, num_outputs) -> latents`; `resample` if None.
+        max_seconds: Largest duration of the fit of the network.
         seed: Of the split, the draws and the fit. Global generators are left as they were.
         progress: Whether to show a bar during a fit.
 
@@ -203,7 +205,7 @@ def improve(
         sizes = (len(real) - 2 * num_judging, num_judging, num_judging)
         fit, choose, certify = (real[part.to(real.device)] for part in order.split(list(sizes)))
         describe = RandomFeatures(fit, seed=seed) if features is None else features
-        ratios, messages = _ratios(generator, prior, fit, critic, network, progress)
+        ratios, messages = _ratios(generator, prior, fit, critic, network, max_seconds, progress)
         best: tuple[str, LatentPosterior, float, tuple[TemperatureStep, ...]] | None = None
         real_features = extract_features(choose, describe)
         pool = prior.sample((NUM_DRAWS,))
@@ -242,6 +244,7 @@ def _ratios(
     real: Tensor,
     critic: Critic | None,
     network: nn.Module | None,
+    max_seconds: float,
     progress: bool,
 ) -> tuple[dict[str, Critic], list[str]]:
     """Return the log ratios that could be made, by name, and what was said on the way."""
@@ -259,7 +262,9 @@ def _ratios(
         makers["calibrated critic"] = calibrated
     if network is not None:
         fresh = network
-        makers["fresh critic"] = lambda: fit_log_ratio(generator, prior, real, fresh, progress=progress)
+        makers["fresh critic"] = lambda: fit_log_ratio(
+            generator, prior, real, fresh, max_seconds=max_seconds, progress=progress
+        )
     for name, make in makers.items():
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)

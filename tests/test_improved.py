@@ -74,7 +74,7 @@ def test_a_calibrated_critic_that_does_harm_is_tamed() -> None:
 def test_where_nothing_can_be_gained_the_generator_stays() -> None:
     """Real rows of the generator's distribution: false in 5 % of runs at most, in 4 of 6 once in 10 000."""
     found = [
-        improve(nn.Identity(), torch.randn(800, 2), prior=PRIOR, critic=Line(1.0), features=identity, seed=seed)
+        improve(nn.Identity(), torch.randn(500, 2), prior=PRIOR, critic=Line(1.0), features=identity, seed=seed)
         for seed in range(6)
     ]
     alone = [better for better in found if math.isinf(better.temperature)]
@@ -85,14 +85,23 @@ def test_where_nothing_can_be_gained_the_generator_stays() -> None:
 
 def test_a_network_is_fitted() -> None:
     network = nn.Linear(2, 1)
-    better = improve(nn.Identity(), data(4000), prior=PRIOR, network=network, features=identity, progress=False)
+    better = improve(
+        nn.Identity(), data(4000), prior=PRIOR, network=network, features=identity, max_seconds=3, progress=False
+    )
     assert better.report.ratio == "fresh critic" and better.temperature < 2
 
 
 def test_the_better_of_two_ratios_is_taken() -> None:
     network = nn.Linear(2, 1)
     better = improve(
-        nn.Identity(), data(4000), prior=PRIOR, critic=First(), network=network, features=identity, progress=False
+        nn.Identity(),
+        data(4000),
+        prior=PRIOR,
+        critic=First(),
+        network=network,
+        features=identity,
+        max_seconds=3,
+        progress=False,
     )
     assert better.report.ratio == "fresh critic"
 
@@ -101,7 +110,7 @@ def test_without_overlap_the_generator_stays_and_the_report_says_why() -> None:
     network = nn.Linear(2, 1)
     network.weight.data.fill_(100.0)
     far = data(2000) + 30
-    better = improve(nn.Identity(), far, prior=PRIOR, network=network, features=identity, progress=False)
+    better = improve(nn.Identity(), far, prior=PRIOR, network=network, features=identity, max_seconds=3, progress=False)
     assert math.isinf(better.temperature)
     assert any("overlap" in message for message in better.report.messages)
     assert better(7).shape == (7, 2)
@@ -161,6 +170,7 @@ def test_a_posterior_at_an_infinite_temperature_is_the_generator() -> None:
         ({"real": torch.randn(399, 2)}, "at least 400 real rows"),
         ({"real": torch.full((1000, 2), math.nan)}, "real data"),
         ({"seed": -1}, "seed"),
+        ({"critic": None, "network": nn.Linear(2, 1), "max_seconds": 0}, "max_seconds"),
         ({"generator": 3}, "generator"),
         ({"critic": lambda x: x}, "critic output"),
     ],

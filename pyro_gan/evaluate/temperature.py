@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pyro_gan.checks import numbers, real
 from pyro_gan.evaluate.change import FrechetChange, frechet_change
+from pyro_gan.importance import finite_weights
 
 __all__ = ["INVERSE_TEMPERATURES", "TemperatureStep", "certify_temperature", "choose_temperature"]
 
@@ -155,7 +156,8 @@ def _step(
     seed: int,
 ) -> TemperatureStep:
     # The power of a ratio of zero is zero, but 0 times minus infinity is not a number.
-    weights = torch.where(torch.isneginf(log_ratio), -math.inf, power * log_ratio.double())
+    scores = finite_weights(log_ratio)
+    weights = torch.where(torch.isneginf(scores), -math.inf, power * scores)
     change = frechet_change(features, weights, real_features, num_bootstrap=num_bootstrap, seed=seed)
     quantile = float(torch.distributions.Normal(0.0, 1.0).icdf(torch.tensor(1 - level)))
     # A NaN is no improvement.

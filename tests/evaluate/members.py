@@ -40,12 +40,19 @@ SETTINGS: dict[str, dict[str, Any]] = {
 #: What a metric compares in place of rows.
 SAMPLES: dict[str, Callable[[Tensor], Tensor]] = {"score_distance": first}
 
+
+def temperatures() -> dict[str, Any]:
+    return {"features": torch.randn(60, 2), "log_ratio": torch.randn(60), "real_features": torch.randn(60, 2)}
+
+
 #: Arguments of the public functions that are no metrics.
 ARGUMENTS: dict[str, Callable[[], dict[str, Any]]] = {
     "assign_modes": lambda: {"samples": torch.randn(20, 2), "means": torch.zeros(1, 2), "sd": 1.0},
     "class_counts": lambda: {"log_probabilities": torch.randn(20, 4).log_softmax(-1)},
     "classifier_score": lambda: {"log_probabilities": torch.randn(20, 4).log_softmax(-1)},
     "closest_pairs": lambda: {"samples": torch.randn(20, 2)},
+    "certify_temperature": lambda: temperatures() | {"inverse_temperatures": [0.5]},
+    "choose_temperature": lambda: temperatures(),
     "collision_sample_size": lambda: {"support_size": 10, "distance": 0.5},
     "collision_test": lambda: {"samples": torch.randn(20, 2)},
     "compare": lambda: {

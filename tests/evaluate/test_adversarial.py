@@ -54,7 +54,8 @@ def test_total_variation_of_one_distribution_is_0_on_average_and_1_for_disjoint_
     assert_mean(torch.tensor(values), 0.0)
     assert min(values) < 0
     apart = total_variation_bound(torch.rand(100, 2), torch.rand(100, 2) + 2, classifier=LogisticRegression(C=100))
-    assert apart == (1.0, 0.0)
+    # So few rows cannot show that none is misplaced.
+    assert apart.value == 1.0 and 0 < apart.standard_error < 0.1
 
 
 def test_a_critic_s_means_over_its_constant() -> None:

@@ -259,7 +259,7 @@ def test_wrong_log_ratio_shape_raises() -> None:
         LatentPosterior(nn.Identity(), lambda x: x, normal())
 
 
-@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), -float("inf")])
 def test_temperature_must_be_positive(temperature: float) -> None:
     with pytest.raises(ValueError, match="temperature"):
         build(temperature=temperature)
