@@ -222,7 +222,7 @@ class LatentPosterior(nn.Module):
 
         Example:
             >>> from pyro_gan import toys
-            >>> toy = toys.gaussian_shift(auc=0.8)
+            >>> toy = toys.gaussian_shift(auc=0.7)
             >>> report = LatentPosterior(toy.generator, toy.log_ratio, toy.prior).check(toy.sample_data(1000))
             >>> report.moments.verdict, report.mean_ratio.verdict, report.problems
             ('better', 'near 1', ())
