@@ -5,7 +5,7 @@ In the package only `improved` and the demo import this. It takes tensors and re
 
 from pyro_gan.evaluate.adversarial import critic_distance, total_variation_bound, wasserstein_bound
 from pyro_gan.evaluate.change import FrechetChange, frechet_change
-from pyro_gan.evaluate.compare import Comparison, Judgement, compare
+from pyro_gan.evaluate.comparison import Comparison, Judgement, compare
 from pyro_gan.evaluate.distances import ScoreDistance, frechet_distance, score_distance
 from pyro_gan.evaluate.diversity import PairMean, ms_ssim, num_distinct, pair_distance
 from pyro_gan.evaluate.expected import expected_after_steps, occupancy
