@@ -72,6 +72,7 @@ class _Book:
         os.replace(temporary, path)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give the tests of a file, or of one real GAN, to one process: they share trained networks and the truth."""
     for item in items:
