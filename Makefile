@@ -34,7 +34,7 @@ test: $(STAMP) doctest ## the fast tests and the doctests, minutes (ARGS="-k lat
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not numbers" --numprocesses=2 --durations=10 $(ARGS)
 
 numbers: $(STAMP) ## the slow tests: trains, runs real networks (PYRO_GAN_ZOO), writes numbers.json (PYRO_GAN_NUMBERS=full for all of the docs)
-	$(BIN)/python -m pytest tests/numbers -m numbers --numprocesses=2 --dist=loadgroup --durations=0 $(ARGS)
+	$(BIN)/python -m pytest tests/numbers -m numbers --numprocesses=2 --dist=loadfile --durations=0 $(ARGS)
 
 doctest: $(STAMP) ## the examples in the docstrings
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --doctest-modules pyro_gan

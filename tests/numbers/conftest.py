@@ -72,15 +72,6 @@ class _Book:
         os.replace(temporary, path)
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give the tests of a file, or of one real GAN, to one process: they share trained networks and the truth."""
-    for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
-            pairs = [pair for pair in ("mnist", "gaussians25") if pair in item.nodeid]
-            item.add_marker(pytest.mark.xdist_group(pairs[0] if pairs else item.path.name))
-
-
 def pytest_configure(config: pytest.Config) -> None:
     """Gather figures in the process that receives the reports, which is none of pytest-xdist's workers."""
     if not hasattr(config, "workerinput"):

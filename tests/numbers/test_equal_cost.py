@@ -122,12 +122,13 @@ SAMPLERS: dict[str, Sampler] = {
     "BatchHMC": chains(lambda gan, _: BatchHMC(gan, num_steps=5), 15),
 }
 UNBIASED = ("ImportanceResampler", "IndependenceMH")
-PAIRS = [
+ALL_PAIRS = [
     (mnist, "own D, Platt", "mnist"),
     (mnist, "fresh conv critic", "mnist"),
     (gaussians25, "own critic, Platt", "gaussians25"),
     (gaussians25, "fresh MLP", "gaussians25"),
 ]
+PAIRS = ALL_PAIRS if FULL else [ALL_PAIRS[0], ALL_PAIRS[-1]]
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

@@ -52,7 +52,7 @@ EXACT = [name for name in KERNELS if name != "MALA"]
 
 
 @pytest.mark.parametrize("name", KERNELS)
-@pytest.mark.parametrize("ratio", POSTERIORS)
+@pytest.mark.parametrize("ratio", POSTERIORS if FULL else ["fresh MLP"])
 def test_modes_at_300_forwards(ratio: str, name: str, figure) -> None:
     """Kernels that jump reach the divergence of the truth; kernels that do not jump miss it."""
     posterior, true = POSTERIORS[ratio](0), true_values(ratio)

@@ -15,6 +15,7 @@ from tests.mcmc.test_closed_form import (
     check_affine_under_pyro,
     check_bounded,
 )
+from tests.numbers.size import FULL
 
 pytestmark = pytest.mark.numbers
 
@@ -27,7 +28,7 @@ def test_one_chain_under_pyro(kernel: str) -> None:
     assert_moments(mcmc.get_samples()["z"].reshape(20, 300, 3), toy, kernel, max_relative_se=None)
 
 
-@pytest.mark.parametrize("kernel", EXACT)
+@pytest.mark.parametrize("kernel", EXACT if FULL else ["MALA", "IndependenceMH"])
 @pytest.mark.filterwarnings("ignore:A kernel with num_chains")
 def test_many_chains(kernel: str) -> None:
     """The checks of `make test`, with four times as many chains."""
