@@ -14,6 +14,8 @@ import pyro
 import pytest
 import torch
 
+from tests.numbers.size import FULL
+
 _KEY = "figure"
 
 
@@ -70,6 +72,14 @@ class _Book:
         temporary = path.with_suffix(".json.part")
         temporary.write_text(json.dumps(record, indent=2) + "\n")
         os.replace(temporary, path)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what CI has no time for."""
+    left_out = [] if FULL else [item for item in items if item.get_closest_marker("full")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -87,6 +87,7 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("seed", [0])
 def test_wgan_gp_on_25_gaussians_and_the_gain_by_resampling(seed: int, figure) -> None:
     mixture = toys.gaussians25()
@@ -124,6 +125,7 @@ def test_wgan_gp_on_the_swiss_roll_and_the_gain_by_resampling(seed: int, figure)
     assert off_roll["fresh critic"] < off_roll["generator alone"] / 2
 
 
+@pytest.mark.full
 def test_the_default_of_a_fresh_ratio_reaches_the_plateau(figure) -> None:
     """1000 steps, once the default, learn next to nothing of the Swiss roll with this small network."""
     pair, real, held_out = roll_pair(0)
