@@ -141,7 +141,7 @@ def test_improve_by_its_defaults(name: str, seed: int, figure) -> None:
 @pytest.mark.full
 def test_noise_on_a_real_generator_changes_nothing(figure) -> None:
     """A ratio of noise about images is left out in at least 95 % of runs; the limits are met once in 300 by chance."""
-    used, runs, limit = 0, *(100, 11)
+    used, runs, limit = 0, 100, 11
     real, prior = mnist.digits()[0], zoo.mnist_prior()
     for seed in range(runs):
         pyro.set_rng_seed(seed)
