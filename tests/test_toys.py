@@ -391,7 +391,7 @@ DOORS: dict[str, tuple[Any, dict[str, Any]]] = {
 def test_hostile_arguments_raise_value_errors(name: str) -> None:
     build, valid = DOORS[name]
     if name == "RealNVP":
-        pytest.importorskip("zuko")
+        pytest.importorskip("zuko", reason="flows are an extra, pyro-gan[flows]")
     build(**valid)
     for argument in valid:
         refused = 0

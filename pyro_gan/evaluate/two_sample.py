@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from typing import Any, NamedTuple, final
 
@@ -71,7 +72,7 @@ def c2st(outputs: Outputs, real: Real, *, classifier: Any = None, seed: int = 0)
     """
     rows, is_real, identity, part = pool_rows(outputs, real, num_parts=2, seed=seed)
     with extra("evaluate"):
-        import scipy.stats  # noqa: F401  (before a classifier is trained in vain)
+        importlib.import_module("scipy.stats")  # before a classifier is trained in vain
     rows, unfitted = classifier_for(rows, classifier, seed)
     training = _balanced(is_real, part == 0, seed)
     critic = unfitted().fit(rows[training], is_real[training])

@@ -105,7 +105,10 @@ class RatioELBO(Trace_ELBO):
 
     def __call__(self, model: Callable[..., Any], guide: Callable[..., Any]) -> RatioELBOModule:
         """Return the loss of a pair as a module, as Pyro's ELBOs do; `AdversarialSVI` takes it."""
-        return RatioELBOModule(function("model", model), function("guide", guide), self)  # type: ignore[arg-type]
+        # Pyro's annotation asks for modules; it only calls them.
+        model_module: Any = function("model", model)
+        guide_module: Any = function("guide", guide)
+        return RatioELBOModule(model_module, guide_module, self)
 
     def ratio_losses(
         self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
@@ -146,7 +149,9 @@ class RatioELBO(Trace_ELBO):
             unscaled = values.reshape(site["fn"].batch_shape)
             log_ratio = scale_and_mask(unscaled, site["scale"], _sites.site_mask(site))
             # The guide's site holds all of log q - log p, and the model's site adds zero.
-            score_parts = ScoreParts(log_ratio, 0, log_ratio)  # type: ignore[arg-type]
+            # Pyro leaves out a score that is the number 0, and would multiply by a tensor of zeros.
+            no_score: Any = 0
+            score_parts = ScoreParts(log_ratio, no_score, log_ratio)
             site.update(unscaled_log_prob=unscaled, score_parts=score_parts)
             site.update(log_prob=log_ratio, log_prob_sum=log_ratio.sum())
             zero = torch.zeros_like(log_ratio)

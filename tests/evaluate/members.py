@@ -117,7 +117,7 @@ def call(name: str, outputs: Tensor, real: Tensor, **settings: Any) -> Any:
 
 def measure(name: str, outputs: Tensor, real: Tensor, *, seed: int = 0) -> Measured:
     """Return a metric's figure for two sets of rows; `seed` is that of a metric which takes one."""
-    facts: Metric = METRICS[name].metric  # type: ignore[attr-defined]
+    facts: Metric = METRICS[name].metric
     seeds = {"seed": seed} if is_random(name) else {}
     result = call(name, outputs, real, **seeds)
     if isinstance(result, float):

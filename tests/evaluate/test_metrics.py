@@ -22,7 +22,7 @@ from tests.statistics import FALSE_ALARM, NUM_SE, assert_mean
 
 NUM_ROWS, DIM, NUM_REPEATS = 120, 3, 20
 
-FACTS: dict[str, Metric] = {name: function.metric for name, function in METRICS.items()}  # type: ignore[attr-defined]
+FACTS: dict[str, Metric] = {name: function.metric for name, function in METRICS.items()}
 #: Those that state a standard error.
 WITH_ERROR = [name for name, facts in FACTS.items() if not math.isnan(measure(name, *torch.randn(2, 60, 3)).error)]
 

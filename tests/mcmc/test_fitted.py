@@ -20,7 +20,7 @@ QUICK = {"num_steps": 150, "num_transforms": 3, "hidden": (32, 32), "lr": 5e-3, 
 
 @pytest.fixture(scope="module")
 def banana() -> tuple[LatentPosterior, FittedProposal]:
-    pytest.importorskip("zuko")
+    pytest.importorskip("zuko", reason="flows are an extra, pyro-gan[flows]")
     law = TARGETS["banana"]()
     gan = LatentPosterior(torch.nn.Identity(), law.log_weight, law.prior)
     with torch.random.fork_rng():
@@ -80,7 +80,7 @@ def test_one_step_leaves_exact_draws_exact(banana) -> None:
 @pytest.mark.parametrize("family", ["flow", "gaussian"])
 def test_bounded_latents_are_fitted_unconstrained(family) -> None:
     if family == "flow":
-        pytest.importorskip("zuko")
+        pytest.importorskip("zuko", reason="flows are an extra, pyro-gan[flows]")
     toy = uniform_latents()
     gan = LatentPosterior(toy.generator, toy.log_ratio, toy.prior)
     draws = ImportanceResampler(gan)(num_outputs=1000, num_draws=20_000).samples
@@ -90,7 +90,7 @@ def test_bounded_latents_are_fitted_unconstrained(family) -> None:
 
 
 def test_a_fit_reproduces_pickles_and_the_prior_bounds_its_weights() -> None:
-    pytest.importorskip("zuko")
+    pytest.importorskip("zuko", reason="flows are an extra, pyro-gan[flows]")
     toy = toys.affine_gaussian(2 * torch.eye(2), torch.ones(2))
     gan = LatentPosterior(toy.generator, toy.log_ratio, toy.prior)
     # Draws from a quarter of the plane: the fit misses the rest.

@@ -77,7 +77,7 @@ def test_networks_and_losses_of_a_hybrid_have_the_same_names(name: str) -> None:
         assert player_loss(toy.data(8)).shape == ()
         for bad in (None, "x", np.zeros((3, 1)), torch.zeros(()), torch.zeros(0, 1)):
             with pytest.raises(ValueError, match="Expected"):
-                player_loss(bad)  # type: ignore[arg-type]
+                player_loss(bad)
 
 
 HOSTILE = [
@@ -97,7 +97,7 @@ def svi() -> AdversarialSVI:
 
 def run(bad: Any, argument: str) -> int:
     options = {"num_steps": 1, "batch_size": 2} | {argument: bad}
-    return svi().run(torch.randn(8, 3), progress=False, **options)  # type: ignore[arg-type]
+    return svi().run(torch.randn(8, 3), progress=False, **options)
 
 
 def exact(x: torch.Tensor) -> torch.Tensor:

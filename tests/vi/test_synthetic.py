@@ -26,7 +26,7 @@ def test_explicit_likelihoods_are_densities(reduction: Any) -> None:
         ("laplace", (x - generated).abs().sum(-1), 5 * torch.tensor(1.5).double().log()),
         ("normal", 0.5 * (x - generated).square().sum(-1), 2.5 * torch.tensor(3 / (2 * torch.pi)).double().log()),
     ):
-        found = ExplicitLikelihood(family, weight, reduction=reduction).log_prob(generated, x)  # type: ignore[arg-type]
+        found = ExplicitLikelihood(family, weight, reduction=reduction).log_prob(generated, x)
         torch.testing.assert_close(found, -3 * distance + constant, atol=1e-6, rtol=0)
     exact = dist.Laplace(generated, 1 / 3).to_event(1).log_prob(x)
     found = ExplicitLikelihood("laplace", weight, reduction=reduction).log_prob(generated, x)
@@ -116,15 +116,15 @@ def test_doors() -> None:
     with pytest.raises(ValueError, match="no obs without an explicit likelihood"):
         SyntheticLikelihood(nn.Linear(3, 1))("x", torch.zeros(3), obs=torch.zeros(3))
     with pytest.raises(ValueError, match="form"):
-        SyntheticLikelihood(nn.Linear(3, 1), form="hinge")  # type: ignore[arg-type]
+        SyntheticLikelihood(nn.Linear(3, 1), form="hinge")
     with pytest.raises(ValueError, match="event_dim"):
         SyntheticLikelihood(
             nn.Linear(3, 1), explicit_likelihood=ExplicitLikelihood("laplace", 1.0, reduction="sum"), event_dim=3
         )
     with pytest.raises(ValueError, match="family"):
-        ExplicitLikelihood("cauchy", 1.0, reduction="sum")  # type: ignore[arg-type]
+        ExplicitLikelihood("cauchy", 1.0, reduction="sum")
     with pytest.raises(ValueError, match="reduction"):
-        ExplicitLikelihood("normal", 1.0, reduction="batchmean")  # type: ignore[arg-type]
+        ExplicitLikelihood("normal", 1.0, reduction="batchmean")
     with pytest.raises(ValueError, match="positive, finite weight"):
         ExplicitLikelihood("normal", 0.0, reduction="sum")
     with pytest.raises(ValueError, match="one output for each row"):
