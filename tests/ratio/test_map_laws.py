@@ -84,7 +84,7 @@ class TestEveryMap:
         fresh.load_state_dict(torch.load(file, weights_only=True))
         assert torch.equal(fresh(real), log_ratio(real))
         again = calibrate(doubled, real[:300], generated[:300], method=make(cls))  # other shapes
-        again.critic = cubic  # type: ignore[assignment]
+        again.critic = cubic
         again.load_state_dict(log_ratio.state_dict())
         assert torch.equal(again(real), log_ratio(real))
 
@@ -122,7 +122,7 @@ class TestEveryMap:
         ]
         for real, generated, message in bad:
             with pytest.raises(ValueError, match=message):
-                make(cls).fit(real, generated)  # type: ignore[arg-type]
+                make(cls).fit(real, generated)
 
     def test_separated_scores_stay_finite(self, cls: type[Calibrator]) -> None:
         real, generated = torch.rand(400, 1) + 1, torch.rand(400, 1) - 2
