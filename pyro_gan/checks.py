@@ -219,7 +219,13 @@ def shaped(name: str, value: Any, shape: Sequence[int | str], *, cure: str = "")
 
 
 def rows(
-    name: str, value: Any, *, minimum: int = 1, event_shape: tuple[int, ...] | None = None, cure: str = ""
+    name: str,
+    value: Any,
+    *,
+    minimum: int = 1,
+    event_shape: tuple[int, ...] | None = None,
+    largest: float = math.inf,
+    cure: str = "",
 ) -> Tensor:
     """Return a tensor of finite real rows, `(row, *event)`.
 
@@ -228,11 +234,12 @@ def rows(
         value: What came.
         minimum: The smallest number of rows allowed.
         event_shape: Shape of a row; any if None.
+        largest: The largest absolute value allowed; squares of more than 1e15, summed, overflow in float32.
         cure: A sentence that ends the error.
 
     Raises:
-        ValueError: if the value is no tensor of floats, has too few rows or rows of another shape, or holds NaN or
-            infinity.
+        ValueError: if the value is no tensor of floats, has too few rows or rows of another shape, or holds NaN,
+            infinity or a number that is too large.
 
     Example:
         >>> rows("real", torch.zeros(5, 2), event_shape=(2,)).shape
@@ -254,6 +261,13 @@ def rows(
             f"finite {name}",
             f"NaN or infinity in {int(bad.sum())} of {len(value)} rows",
             cure or "Find out what makes them, or leave those rows out and say how many.",
+        )
+    far = (value.reshape(len(value), -1).abs() > largest).any(1) if value.numel() else bad
+    if far.any():
+        raise _error(
+            f"{name} of at most {largest:g} in absolute value, because larger squares overflow",
+            f"larger ones in {int(far.sum())} of {len(value)} rows",
+            "Find out what makes them, or divide all sets by one number.",
         )
     return value
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pyro_gan.checks import count, extra, instance, numbers, rows, tensor
 
-__all__ = ["as_images", "as_rows", "black_and_white", "classifier_for", "moderate", "pool_rows", "seeded", "two_sets"]
+__all__ = ["LARGEST", "as_images", "as_rows", "black_and_white", "classifier_for", "pool_rows", "seeded", "two_sets"]
 
 _MIN_ROWS = 50
 _MIN_PART = 5
@@ -20,8 +20,8 @@ _MIN_PART = 5
 _MIN_DISTINCT = 20
 # Lower end, median and upper end of what sets the scale of a feature.
 _MIDDLE = (0.01, 0.5, 0.99)
-# Squares of larger numbers, summed over a row, overflow in float32.
-_LARGEST = 1e15
+#: Squares of larger numbers, summed over a row, overflow in float32.
+LARGEST = 1e15
 
 
 @final
@@ -60,22 +60,7 @@ def as_rows(
         )
     if not (samples.is_floating_point() or samples.is_complex()):
         samples = samples.double()
-    return moderate(name, rows(name, samples, minimum=minimum, event_shape=event_shape)).flatten(1)
-
-
-def moderate(name: str, values: Tensor) -> Tensor:
-    """Return finite values, if no square of them overflows.
-
-    Raises:
-        ValueError: if an absolute value is above 1e15.
-    """
-    if values.numel() and float(values.abs().max()) > _LARGEST:
-        far = int((values.reshape(len(values), -1).abs() > _LARGEST).any(1).sum())
-        raise ValueError(
-            f"Expected {name} of at most {_LARGEST:g} in absolute value, because larger squares overflow; got larger "
-            f"ones in {far} of {len(values)} rows. Find out what makes them, or divide all sets by one number."
-        )
-    return values
+    return rows(name, samples, minimum=minimum, event_shape=event_shape, largest=LARGEST).flatten(1)
 
 
 def two_sets(outputs: Tensor, real: Tensor, *, minimum: int = 1) -> tuple[Tensor, Tensor]:

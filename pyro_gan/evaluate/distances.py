@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pyro_gan.checks import extra, rows, tensor
-from pyro_gan.evaluate._rows import moderate, two_sets
+from pyro_gan.evaluate._rows import LARGEST, two_sets
 from pyro_gan.evaluate.metric import Metric, Outputs, Real
 
 __all__ = ["ScoreDistance", "frechet_distance", "score_distance"]
@@ -135,4 +135,4 @@ def _checked(scores: Tensor, name: str) -> Tensor:
     # A cast would drop the imaginary part and say nothing.
     values = values if values.is_complex() else values.double()
     cure = "Pass one finite score a row: flatten a critic's (draw, 1), and take the logit of a saturated critic."
-    return moderate(f"scores of {name}", rows(f"scores of {name}", values, minimum=2, event_shape=(), cure=cure))
+    return rows(f"scores of {name}", values, minimum=2, event_shape=(), largest=LARGEST, cure=cure)
