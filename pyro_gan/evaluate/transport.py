@@ -70,14 +70,15 @@ def transport_distance(
 
     Each repeat uses its own blocks, two of each set, so the standard errors count all randomness of the rows. The price
     is that N is a small part of the rows, one in `2 * num_repeats`. (A bootstrap would reuse rows, and W_N of repeated
-    rows is another figure.) A quarter of the repeats decides whose floor is subtracted; the others judge the bound. It
+    rows is another figure.) The errors are widened by Student's quantile, so that two of them cover 95 %, however few
+    the repeats. A quarter of the repeats decides whose floor is subtracted; the others judge the bound. It
     takes `4 * num_repeats` exact solutions, of at most 0.2 s each at N = 1000; the time grows faster than N squared.
 
     Args:
         outputs: The samples to judge, `(draw_a, *event)`, or features of them; independent rows, no copies.
         real: Held-out data, `(draw_b, *event)`, made into the same features.
         order: p, the power of the Euclidean distance: W_1 or W_2.
-        num_repeats: Number of disjoint repeats, 3 or more. Few repeats of many rows have a low floor and a rough error.
+        num_repeats: Number of disjoint repeats, 3 or more. Few repeats of many rows have a low floor and a wide error.
         num_rows: N; if None, as large as the rows allow, `draw // (2 * num_repeats)`, 1000 at most.
         seed: Of the blocks; no global generator is moved.
 
