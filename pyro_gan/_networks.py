@@ -1,10 +1,12 @@
-"""A network as a fixed, row-by-row function: its frozen twin, its chunks, its scores, distributions without checks."""
+"""A network as a fixed, row-by-row function: frozen twin, chunks, scores, many chains; distributions without checks."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, final
 
 import torch
 from jaxtyping import Float
@@ -15,7 +17,7 @@ from torch.nn.parameter import is_lazy
 from pyro_gan._typing import Critic
 from pyro_gan.checks import tensor
 
-__all__ = ["by_chunk", "check_eval", "chunk_rows", "critic_scores", "frozen_twin", "unchecked"]
+__all__ = ["by_chunk", "by_row", "check_eval", "chunk_rows", "critic_scores", "frozen_twin", "under_vmap", "unchecked"]
 
 # In training mode a row's output depends on the other rows of the batch, or on chance.
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -106,6 +108,82 @@ def by_chunk(function: Callable[[Tensor], Tensor], rows: Tensor, chunk_size: int
     """Apply a row-by-row function in passes of that size, and join the results."""
     parts = [function(part) for part in rows.split(chunk_rows(chunk_size, rows))]
     return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+#: Whether a model runs under `torch.func.vmap` now, once for all chains.
+_UNDER_VMAP: ContextVar[bool] = ContextVar("under_vmap", default=False)
+
+
+@contextmanager
+def under_vmap(is_under: bool) -> Iterator[None]:
+    """Tell `by_row` whether the code inside runs under `torch.func.vmap`."""
+    token = _UNDER_VMAP.set(is_under)
+    try:
+        yield
+    finally:
+        _UNDER_VMAP.reset(token)
+
+
+def by_row(function: Callable[..., Tensor], rows: Tensor, **context: Any) -> Tensor:
+    """Call a row-by-row function; under `vmap`, make all chains' rows the rows of one call.
+
+    Many layers have no batching rule (recurrent ones, fused attention), and nothing may branch on values under `vmap`.
+    A row-by-row function needs neither: it has a batch dimension already.
+
+    Args:
+        function: `(row, *event)` and tensors `(row, ...)` by keyword to `(row, *value)`.
+        rows: `(row, *event)`.
+        **context: Tensors with one entry for each row; anything else is passed on.
+
+    Returns:
+        `(row, *value)`.
+    """
+    if not _UNDER_VMAP.get():
+        return function(rows, **context)
+    names = [name for name, value in context.items() if isinstance(value, Tensor)]
+    others = {name: value for name, value in context.items() if name not in names}
+
+    def run(rows: Tensor, *tensors: Tensor) -> Tensor:
+        return function(rows, **dict(zip(names, tensors, strict=True)), **others)
+
+    folded: Tensor = _Folded.apply(run, rows, *(context[name] for name in names))
+    return folded
+
+
+@final
+class _Folded(torch.autograd.Function):
+    """A row-by-row function whose batching rule is to have more rows."""
+
+    @staticmethod
+    def forward(run: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+        # No argument depends on the chain, so no gradient can be asked for.
+        return run(*tensors)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        """Keep nothing: there is no backward pass here."""
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, run: Callable[..., Tensor], *tensors: Tensor) -> tuple[Tensor, int]:
+        size = info.batch_size
+        by_chain = [
+            value.expand(size, *value.shape) if dim is None else value.movedim(dim, 0)
+            for value, dim in zip(tensors, in_dims[1:], strict=True)
+        ]
+        num_rows = by_chain[0].shape[1]
+        # One value for all rows of a chain becomes one for each.
+        folded = [
+            (
+                value if value.shape[1:2] == (num_rows,) else value[:, None].expand(size, num_rows, *value.shape[1:])
+            ).flatten(0, 1)
+            for value in by_chain
+        ]
+        # These are tensors without the chains' dimension, so autograd records the networks as it does outside.
+        with under_vmap(False):
+            parts = [
+                run(*part) for part in zip(*(value.split(chunk_rows(None, value)) for value in folded), strict=True)
+            ]
+        return torch.cat(parts).unflatten(0, (size, -1)), 0
 
 
 def critic_scores(critic: Critic, x: Float[Tensor, "batch *event"], **context: Tensor) -> Float[Tensor, " batch"]:

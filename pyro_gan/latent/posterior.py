@@ -6,6 +6,7 @@ import contextlib
 import math
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import final
 
 import pyro
@@ -15,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pyro_gan import checks
-from pyro_gan._networks import by_chunk, check_eval, critic_scores, frozen_twin
+from pyro_gan._networks import by_chunk, by_row, check_eval, critic_scores, frozen_twin
 from pyro_gan._random import rng_fork
 from pyro_gan._typing import BoundedRatio, Critic, Generator, Params, left_shape
 from pyro_gan.checks import count, function
@@ -257,7 +258,7 @@ class LatentPosterior(nn.Module):
         probe(self.generator, self.prior, run, self.generator, self.log_ratio)
 
     def _score(self, x: Tensor, context: dict[str, Tensor]) -> Tensor:
-        return critic_scores(self.log_ratio, x, **expanded(context, len(x)))
+        return by_row(partial(critic_scores, self.log_ratio), x, **expanded(context, len(x)))
 
     def _log_weight(self, z: Tensor, context: dict[str, Tensor]) -> Tensor:
         return self.latents.evaluate(z, lambda x: self._score(x, context), **context) / self.temperature

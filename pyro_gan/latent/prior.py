@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import biject_to, constraints
 
-from pyro_gan._networks import by_chunk, check_eval, frozen_twin, unchecked
+from pyro_gan._networks import by_chunk, by_row, check_eval, frozen_twin, unchecked
 from pyro_gan._typing import Generator, Params, left_shape
 from pyro_gan.checks import count, function, shaped, shown
 from pyro_gan.latent.probe import ContextError, check_prior, probe
@@ -124,7 +124,7 @@ class LatentPrior(nn.Module):
     def generate(self, rows: Tensor, **context: Tensor) -> Tensor:
         """Return the generated data of latents `(row, *latent)` in one pass, `(row, *event)`; differentiable."""
         shaped("latents", rows, ("row", *self.prior.event_shape))
-        x = self.generator(rows, **expanded(context, len(rows)))
+        x = by_row(self.generator, rows, **expanded(context, len(rows)))
         if not isinstance(x, Tensor) or x.shape[:1] != rows.shape[:1]:
             raise ValueError(f"Expected the generator to return {len(rows)} rows, one each; got {shown(x)}.")
         return x

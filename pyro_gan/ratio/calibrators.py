@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from pyro_gan import checks
-from pyro_gan._networks import check_eval, critic_scores
+from pyro_gan._networks import by_row, check_eval, critic_scores
 from pyro_gan._typing import Critic
 from pyro_gan.probes import probe_critic
 from pyro_gan.ratio._complaints import complaints
@@ -133,6 +133,9 @@ class CalibratedLogRatio(nn.Module):
         Returns:
             `(batch,)`, differentiable in `x` where the critic is.
         """
+        return by_row(self._nats, x, **context)
+
+    def _nats(self, x: Tensor, **context: Tensor) -> Tensor:
         return self.guard(self.calibrator(critic_scores(self.critic, x, **context)))
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pyro_gan import checks
-from pyro_gan._networks import critic_scores
+from pyro_gan._networks import by_row, critic_scores
 
 __all__ = ["MeanLogRatio"]
 
@@ -54,7 +54,7 @@ class MeanLogRatio(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch *event"], **context: Tensor) -> Float[Tensor, " batch"]:
         """Return the mean log ratio in nats, `(batch,)`."""
-        return self.each(x, **context).mean(0)
+        return by_row(lambda rows, **row_context: self.each(rows, **row_context).mean(0), x, **context)
 
     def each(self, x: Float[Tensor, "batch *event"], **context: Tensor) -> Float[Tensor, "member batch"]:
         """Return the log ratio of each member, `(member, batch)`."""

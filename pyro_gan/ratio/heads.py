@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pyro_gan import checks
-from pyro_gan._networks import by_chunk, check_eval, critic_scores
+from pyro_gan._networks import by_chunk, by_row, check_eval, critic_scores
 from pyro_gan._typing import Critic
 from pyro_gan.objectives.base import Objective
 from pyro_gan.objectives.scoring import Bernoulli
@@ -185,6 +185,9 @@ class LogRatio(nn.Module):
         Raises:
             ValueError: if the critic's output is not one number a row.
         """
+        return by_row(self._nats, x, **context)
+
+    def _nats(self, x: Tensor, **context: Tensor) -> Tensor:
         return self.objective.log_ratio(critic_scores(self.critic, x, **context))
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from pyro_gan._networks import under_vmap
 from pyro_gan._typing import Params
 from pyro_gan.targets.densities import SiteError
 
@@ -34,6 +35,12 @@ _CURES = (
         ("autograd.Function",),
         "it runs a torch.autograd.Function that has no vmap. Give the function generate_vmap_rule = True and a "
         f"setup_context, or write it with torch functions, {_NUTS}",
+    ),
+    (
+        ("Batching rule not implemented", "batching rule"),
+        "a layer inside has no batching rule (LSTM, GRU, fused attention). Call a "
+        "generator through pyro_gan.latent.LatentPrior(generator, prior).generate(rows), a critic through "
+        f"pyro_gan.ratio.LogRatio(critic, objective)(rows): these make the chains the network's rows. Or {_NUTS[3:]}",
     ),
     (
         ("in-place", "inplace", "in place"),
@@ -66,7 +73,8 @@ def _batched(densities: Densities, values: Params, **parts: bool) -> tuple[Tenso
     try:
         # Gradients come from autograd around vmap, which is faster than grad inside it.
         run = torch.func.vmap(lambda row: densities(row, **parts), randomness="error")
-        log_prior, log_weight = run(dict(values))
+        with under_vmap(True):
+            log_prior, log_weight = run(dict(values))
     except SiteError as error:
         raise ValueError(_explain(error, f"at the site {error.name!r} ({error.distribution})")) from error
     except RuntimeError as error:
