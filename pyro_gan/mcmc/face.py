@@ -46,6 +46,11 @@ class TransitionKernel(MCMCKernel):
         self._target: Target | None = None
         self._step = self._warmup_steps = 0
 
+    @property
+    def takes_discrete(self) -> bool:
+        """Whether discrete latents may be among those sampled: if positions are only ever draws of the prior."""
+        return False
+
     # What a subclass writes.
 
     @abstractmethod
@@ -95,7 +100,16 @@ class TransitionKernel(MCMCKernel):
             num_chains: Number of chains.
             warmup_steps: Steps that count as warmup.
         """
-        self._target = checks.instance("target", target, Target)
+        discrete = checks.instance("target", target, Target).discrete_sites
+        if discrete and not self.takes_discrete:
+            raise ValueError(
+                f"{type(self).__name__} moves by small steps, and the latent site {discrete[0]!r} is discrete. Use "
+                "samplers that draw from the prior (ImportanceResampler, RejectionSampler, IndependenceMH, ISIR); or "
+                f"fix the value, pyro.condition(model, {{{discrete[0]!r}: value}}), and run once for each: with SMC, "
+                "exp(log_normaliser) of the runs, normalised, are the posterior probabilities of the values. Or sum it "
+                "out in the model (a mixture is a dist.MixtureSameFamily)."
+            )
+        self._target = target
         self._step, self._warmup_steps = 0, checks.count("warmup_steps", warmup_steps, minimum=0)
         self.prepare(num_chains)
 

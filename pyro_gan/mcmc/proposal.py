@@ -57,6 +57,11 @@ class IndependenceKernel(BatchKernel):
         self.proposal = check_proposal(type(self).__name__, potential_fn, proposal)
         self._block: list[State] = []
 
+    @property
+    def takes_discrete(self) -> bool:
+        """Whether discrete latents may be among those sampled: with draws of the prior as proposals."""
+        return self.proposal is None
+
     def cleanup(self) -> None:
         """Drop the state, and the proposals that were scored ahead; diagnostics stay."""
         super().cleanup()

@@ -13,6 +13,7 @@ from torch.distributions.transforms import Transform
 
 from pyro_gan import checks
 from pyro_gan._typing import Params
+from pyro_gan.targets.discrete import Discrete
 from pyro_gan.targets.state import State
 
 __all__ = ["Target", "ValueAndGrad", "WeightedTarget", "check_sites", "check_weighted", "constrained", "value_and_grad"]
@@ -45,6 +46,11 @@ class Target(ABC):
         self.dim = sum(math.prod(shape) for shape in self.shapes.values())
         first = next(iter(prototype.values()))
         self.dtype, self.device = first.dtype, first.device
+
+    @property
+    def discrete_sites(self) -> list[str]:
+        """Names of the sites with discrete values: only draws of the prior give these."""
+        return [name for name, transform in self.transforms.items() if isinstance(transform, Discrete)]
 
     @abstractmethod
     def potential(self, z: Float[Tensor, "chain dim"]) -> Float[Tensor, " chain"]:

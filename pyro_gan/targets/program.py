@@ -42,7 +42,8 @@ class ProgramTarget(WeightedTarget):
     observations and factors, so kernels that propose from the prior work for any model.
 
     Args:
-        model: A Pyro model with any number of latent sites, all continuous, of any shape and with a fixed support.
+        model: A Pyro model with any number of latent sites, of any shape and with a fixed support. Discrete ones are
+            sampled by what draws from the prior.
         args: Its positional arguments.
         kwargs: Its keyword arguments.
 
@@ -116,7 +117,12 @@ class ProgramTarget(WeightedTarget):
         return self.pack({name: self.transforms[name](value) for name, value in values.items()})
 
     def sample_start(self, num_draws: int) -> Float[Tensor, "draw dim"]:
-        """Draw unconstrained values from U(-2, 2), as Pyro does: draws of a vague prior would be far out."""
+        """Draw unconstrained values from U(-2, 2), as Pyro does: draws of a vague prior would be far out.
+
+        Draws of the prior if a site is discrete.
+        """
+        if self.discrete_sites:
+            return self.sample_prior(num_draws)
         z = torch.empty(num_draws, self.dim, dtype=self.dtype, device=self.device)
         return z.uniform_(-START_RADIUS, START_RADIUS)
 

@@ -16,6 +16,8 @@ from torch import Tensor
 from torch.distributions import biject_to
 from torch.distributions.transforms import Transform
 
+from pyro_gan.targets.discrete import Discrete
+
 __all__ = ["Enough", "LatentSites", "find_sites", "is_deterministic", "run_under"]
 
 Model = Callable[..., Any]
@@ -47,8 +49,8 @@ def find_sites(model: Model, args: tuple[Any, ...], kwargs: dict[str, Any]) -> L
         kwargs: Its keyword arguments.
 
     Raises:
-        ValueError: if there is no latent site; if one is discrete, masked, of random support or of another dtype or
-            device; if a plate subsamples at random; if the sites change from run to run.
+        ValueError: if there is no latent site; if one is masked (unless by `obs_mask`), of random support or of another
+            dtype or device; if a plate subsamples at random; if the sites change from run to run.
     """
     try:
         traces = [poutine.trace(model).get_trace(*args, **kwargs) for _ in range(2)]
@@ -68,9 +70,9 @@ def find_sites(model: Model, args: tuple[Any, ...], kwargs: dict[str, Any]) -> L
     if not found[0]:
         raise ValueError("Expected a model with a latent site, pyro.sample without obs=; got no latent site.")
     draws = [{name: site["value"].detach() for name, site in sorted(sites.items())} for sites in found]
-    transforms = [{name: _transform(name, site["fn"]) for name, site in sorted(sites.items())} for sites in found]
+    row_dtype = _row_dtype(found[0])
+    transforms = [{name: _transform(name, site, row_dtype) for name, site in sorted(sites.items())} for sites in found]
     _check_supports(transforms, draws[1])
-    _check_one_kind(draws[0])
     _check_observed(traces[0])
     every = [site for _, site in _sample_sites(traces[0]) if not site_is_subsample(site)]
     return LatentSites(
@@ -110,9 +112,9 @@ def _latents(trace: poutine.Trace) -> dict[str, Any]:
         if site_is_subsample(site):
             _check_whole(name, site["fn"])
         elif not site["is_observed"]:
-            _check_continuous(name, site["fn"])
             _check_unknown(name, site["fn"])
-            _check_unmasked(name, site)
+            if not _is_missing(name, trace):
+                _check_unmasked(name, site)
             latents[name] = site
     return latents
 
@@ -139,15 +141,6 @@ def _check_whole(name: str, plate: Any) -> None:
         )
 
 
-def _check_continuous(name: str, fn: Any) -> None:
-    if fn.has_enumerate_support or getattr(fn.support, "is_discrete", False):
-        raise ValueError(
-            f"The latent site {name!r} is discrete ({type(fn).__name__}): it has no gradient, and Pyro's enumeration "
-            "does not run under torch.func.vmap. Sum it out in the model (a mixture is a dist.MixtureSameFamily), or "
-            "run pyro.infer.NUTS, which enumerates, under pyro.infer.MCMC."
-        )
-
-
 def _check_unknown(name: str, fn: Any) -> None:
     while isinstance(fn, torch.distributions.Independent | MaskedDistribution):
         fn = fn.base_dist
@@ -156,6 +149,16 @@ def _check_unknown(name: str, fn: Any) -> None:
             f"The latent site {name!r} is a Delta: it has only one value, and chains could not move. Name a computed "
             "value by pyro.deterministic."
         )
+
+
+def _is_missing(name: str, trace: poutine.Trace) -> bool:
+    """Whether a site holds what `pyro.sample(..., obs=, obs_mask=)` has not observed.
+
+    Pyro masks its density where there is an observation. The model never reads those numbers, so they may keep the
+    distribution that they are drawn from: nothing else changes, and no chain drifts.
+    """
+    observed = f"{name.removesuffix('_unobserved')}_observed"
+    return name.endswith("_unobserved") and trace.nodes.get(observed, {}).get("is_observed", False)
 
 
 def _check_unmasked(name: str, site: Any) -> None:
@@ -172,7 +175,14 @@ def _check_unmasked(name: str, site: Any) -> None:
     )
 
 
-def _transform(name: str, fn: Any) -> Transform:
+def _is_discrete(fn: Any) -> bool:
+    return bool(fn.has_enumerate_support or getattr(fn.support, "is_discrete", False))
+
+
+def _transform(name: str, site: Any, row_dtype: torch.dtype) -> Transform:
+    fn = site["fn"]
+    if _is_discrete(fn):
+        return Discrete(row_dtype, site["value"].dtype)
     try:
         support = fn.support
         # A mixture has the support of its components, wrapped in a class that torch cannot transform.
@@ -199,13 +209,16 @@ def _check_supports(transforms: list[dict[str, Transform]], draw: dict[str, Tens
             )
 
 
-def _check_one_kind(draw: dict[str, Tensor]) -> None:
-    kinds = {name: (value.dtype, str(value.device)) for name, value in draw.items()}
+def _row_dtype(sites: dict[str, Any]) -> torch.dtype:
+    """Return the dtype of the continuous sites, torch's default if there are none."""
+    values = {name: site["value"] for name, site in sorted(sites.items()) if not _is_discrete(site["fn"])}
+    kinds = {name: (value.dtype, str(value.device)) for name, value in values.items()}
     if len(set(kinds.values())) > 1:
         raise ValueError(
             f"Expected all latent sites of one dtype and on one device; got {_listed(kinds)}. Build the priors' "
             "parameters in one dtype."
         )
+    return next(iter(values.values())).dtype if values else torch.get_default_dtype()
 
 
 def _listed(values: dict[str, Any]) -> str:

@@ -342,15 +342,6 @@ def own_function() -> None:
     pyro.factor("f", -Double.apply(latent()).square())
 
 
-def discrete() -> None:
-    k = pyro.sample("k", dist.Bernoulli(number(0.5)))
-    pyro.sample("x", dist.Normal(latent() + k, 1.0), obs=number(0))
-
-
-def counts() -> None:
-    pyro.sample("k", dist.Poisson(number(3)))
-
-
 def multinomial() -> None:
     p = pyro.sample("p", dist.Dirichlet(numbers(1, 1)))
     pyro.sample("x", dist.Multinomial(3, p), obs=numbers(1, 2))
@@ -417,8 +408,6 @@ BAD: dict[Model, str] = {
     normalises: r"BatchNorm in training mode.*\.eval\(\)",
     writes_in_place: r"writes a latent into a tensor.*torch\.stack",
     own_function: r"autograd\.Function that has no vmap.*generate_vmap_rule",
-    discrete: r"latent site 'k' is discrete \(Bernoulli\).*Sum it out",
-    counts: r"latent site 'k' is discrete \(Poisson\).*Sum it out",
     multinomial: r"at the site 'x' \(Multinomial\).*pyro\.factor",
     subsamples: r"plate 'row' draws 4 of 10 rows at random.*subsample=",
     masked: r"latent site 'z' is masked.*without a mask",
