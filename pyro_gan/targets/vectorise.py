@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import functools
+import os
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 
+import pyro
 import torch
 from torch import Tensor
 
@@ -15,6 +19,9 @@ from pyro_gan.targets.densities import SiteError
 __all__ = ["same", "vectorised"]
 
 Densities = Callable[..., tuple[Tensor, Tensor]]
+
+#: Folders of the code that a user has not written.
+_LIBRARIES = tuple(f"{Path(file).parent}{os.sep}" for file in (torch.__file__, pyro.__file__, Path(__file__).parent))
 
 _NUTS = "or run pyro.infer.NUTS(model) under pyro.infer.MCMC, a process for each chain"
 
@@ -93,6 +100,14 @@ def _explain(error: Exception, where: str) -> str:
             f"{_NUTS}"
         )
     return (
-        f"The model cannot be run for many chains at once{' ' + where if where else ''}: {cure}. "
+        f"The model cannot be run for many chains at once{' ' + where if where else ''}{_line(error)}: {cure}. "
         f"(torch.func.vmap said: {said})"
     )
+
+
+def _line(error: Exception) -> str:
+    """Return the file and line of the last frame that belongs to neither torch, Pyro nor this package."""
+    # The error of a site carries the frames up to the site; its cause only those below.
+    frames = traceback.extract_tb(error.__traceback__)
+    users = [frame for frame in frames if not frame.filename.startswith(_LIBRARIES)]
+    return f", in {users[-1].filename}, line {users[-1].lineno}" if users else ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -425,6 +427,16 @@ BAD: dict[Model, str] = {
 def test_a_bad_model_raises_and_the_error_names_the_cure(model):
     with pytest.raises(ValueError, match="(?s)" + BAD[model]):
         ProgramTarget(model, (), {})
+
+
+@pytest.mark.parametrize("model", [branches, own_function, multinomial], ids=lambda model: model.__name__)
+def test_an_error_names_the_line_of_the_users_code(model):
+    """Not a line of torch, of Pyro or of this package; a helper that the model calls counts as the user's code."""
+    with pytest.raises(ValueError) as caught:
+        ProgramTarget(model, (), {})
+    file, line = re.search(r", in (\S+), line (\d+): ", str(caught.value)).groups()
+    source, first = inspect.getsourcelines(model)
+    assert file == __file__ and first <= int(line) < first + len(source)
 
 
 def test_a_models_own_error_comes_through():
