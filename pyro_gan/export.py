@@ -14,6 +14,7 @@ from torch import Tensor
 from pyro_gan import checks
 from pyro_gan._typing import Params
 from pyro_gan.mcmc import VectorizedMCMC
+from pyro_gan.targets import ProgramTarget
 
 __all__ = ["to_arviz"]
 
@@ -28,6 +29,7 @@ def to_arviz(
     decode: Callable[[Tensor], Tensor] | None = None,
     site: str | None = None,
     observed_data: Params | None = None,
+    log_likelihood: bool = False,
     coords: dict[str, Any] | None = None,
     dims: dict[str, list[str]] | None = None,
 ) -> Any:
@@ -37,17 +39,20 @@ def to_arviz(
         mcmc: A finished `VectorizedMCMC`, or a finished `pyro.infer.MCMC`. Pyro's runner keeps no statistics of draws
             except divergences, and shows those only of four draws or more.
         prior: Prior draws by site, `(draw, *event)`, constrained.
-        decode: Maps the draws of a site, `(chain, draw, *latent)`, to data, such as `LatentPosterior.decode`. The data
-            become `x` of the group `posterior_predictive`.
+        decode: Maps the draws of a site, `(chain, draw, *latent)`, to data `(chain, draw, *event)`, such as
+            `LatentPosterior.decode`. The data become `x` of the group `posterior_predictive`.
         site: The site that `decode` takes. It may be None if the run has only one.
         observed_data: Data that the model was conditioned on, by name.
+        log_likelihood: Whether to add the log density of every observation by site, `(chain, draw, *batch)`, which
+            `arviz.loo` and `arviz.compare` need. Factors are left out: they belong to no observation. Only for a
+            `VectorizedMCMC` of a Pyro program with observed sites.
         coords: ArviZ's coordinates.
         dims: ArviZ's dimension names by variable, without `chain` and `draw`.
 
     Returns:
-        Groups `posterior` and `sample_stats`, all `(chain, draw, ...)`; also `prior`, `posterior_predictive` and
-        `observed_data` if given. The statistics of a `VectorizedMCMC` are `lp`, `energy`, `acceptance_rate`,
-        `diverging` and `moved`, and `log_ratio` and `step_size` if the run has them.
+        Groups `posterior` and `sample_stats`, all `(chain, draw, ...)`; also `prior`, `posterior_predictive`,
+        `observed_data` and `log_likelihood` if asked for. The statistics of a `VectorizedMCMC` are `lp`, `energy`,
+        `acceptance_rate`, `diverging` and `moved`, and `log_ratio` and `step_size` if the run has them.
 
     Raises:
         ValueError: if `mcmc` is no such run, or has no draws yet; if `site` does not say which of several sites to
@@ -81,9 +86,21 @@ def to_arviz(
     groups = {"posterior": _arrays(samples), "sample_stats": _arrays(_sample_stats(mcmc))}
     if prior is not None:
         groups["prior"] = {name: value[None] for name, value in _arrays(prior).items()}
+        for name, draws in groups["prior"].items():
+            if draws.ndim < 2:
+                raise ValueError(f"Expected prior[{name!r}] of shape (draw, *event); got one number. Pass draws.")
     if decode is not None:
-        x = checks.function("decode", decode)(samples[_decoded_site(samples, site)])
+        z = samples[_decoded_site(samples, site)]
+        x = checks.function("decode", decode)(z)
+        if not isinstance(x, Tensor) or x.shape[:2] != z.shape[:2]:
+            raise ValueError(
+                f"Expected decode to return data (chain, draw, *event) with {len(z)} chains of {z.shape[1]} draws; got "
+                f"{checks.shown(x)}. Pass LatentPosterior.decode, or lambda z: f(z.flatten(0, 1)).unflatten(0, "
+                "z.shape[:2]) for a network f of rows."
+            )
         groups["posterior_predictive"] = _arrays({"x": x})
+    if log_likelihood:
+        groups["log_likelihood"] = _arrays(_log_likelihood(mcmc, samples))
     if observed_data is not None:
         groups["observed_data"] = _arrays(observed_data)
     return _container({name: group for name, group in groups.items() if group}, coords=coords, dims=dims)
@@ -124,8 +141,28 @@ def _sample_stats(mcmc: VectorizedMCMC | MCMC) -> dict[str, Tensor]:
     return {"diverging": diverging}
 
 
+def _log_likelihood(mcmc: VectorizedMCMC | MCMC, samples: Params) -> dict[str, Tensor]:
+    target = mcmc.kernel.target if isinstance(mcmc, VectorizedMCMC) else None
+    found = {}
+    if isinstance(target, ProgramTarget) and set(samples) == set(target.shapes):
+        rows = target.pack({name: target.transforms[name](value.flatten(0, 1)) for name, value in samples.items()})
+        found = target.log_likelihood(rows)
+    if not found:
+        raise ValueError(
+            "Expected, for log_likelihood=True, a VectorizedMCMC of a Pyro program with observed sites, and all its "
+            f"latent sites saved; got a {type(mcmc).__name__} of {type(mcmc.kernel).__name__} without. A log ratio is "
+            "a factor, no observation: leave log_likelihood out."
+        )
+    size = next(iter(samples.values())).shape[:2]
+    return {name: value.unflatten(0, size) for name, value in found.items()}
+
+
 def _arrays(values: Mapping[str, Any]) -> dict[str, np.ndarray]:
     try:
-        return {name: torch.as_tensor(value).detach().cpu().numpy() for name, value in values.items()}
+        tensors = {name: torch.as_tensor(value).detach().cpu() for name, value in values.items()}
+        # NumPy has no bfloat16.
+        return {
+            name: (value.float() if value.dtype == torch.bfloat16 else value).numpy() for name, value in tensors.items()
+        }
     except (TypeError, RuntimeError, ValueError) as error:
         raise ValueError(f"Expected tensors or arrays for ArviZ, by name; {error}.") from error

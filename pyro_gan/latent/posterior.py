@@ -168,11 +168,12 @@ class LatentPosterior(nn.Module):
         """Draw unconstrained latents from the prior, `{site: (num_draws, *latent)}`."""
         return self.latents.sample_prior(num_draws)
 
-    def decode(self, z: Float[Tensor, "*shape"], **context: Tensor) -> Tensor:
+    def decode(self, z: Float[Tensor, "*shape"] | Params, **context: Tensor) -> Tensor:
         """Generate data from latents, in chunks and without gradient.
 
         Args:
-            z: Constrained latents, `(*batch, *latent)`: what `get_samples()` returns.
+            z: Constrained latents, `(*batch, *latent)`, or a dict that holds them under the site's name: what
+                `get_samples()` returns.
             **context: As for `forward`.
 
         Returns:

@@ -89,16 +89,21 @@ class LatentPrior(nn.Module):
         return self.evaluate(pyro.sample(self.site, self.prior), **context)
 
     @torch.no_grad()
-    def decode(self, z: Float[Tensor, "*shape"], **context: Tensor) -> Tensor:
+    def decode(self, z: Float[Tensor, "*shape"] | Params, **context: Tensor) -> Tensor:
         """Generate data from latents, in chunks and without gradient.
 
         Args:
-            z: Constrained latents, `(*batch, *latent)`: what `get_samples()` returns.
+            z: Constrained latents, `(*batch, *latent)`, or a dict that holds them under the site's name: what
+                `get_samples()` returns.
             **context: As for `forward`.
 
         Returns:
             `(*batch, *event)`.
         """
+        if isinstance(z, Mapping):
+            if self.site not in z:
+                raise ValueError(f"Expected latents under the name {self.site!r}; got {sorted(map(str, z))}.")
+            z = z[self.site]
         return self.evaluate(z, **context)
 
     def evaluate(self, z: Tensor, of_data: Callable[[Tensor], Tensor] | None = None, /, **context: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from pyro_gan._networks import by_chunk, check_eval, chunk_rows
 from pyro_gan._random import rng_fork
 from pyro_gan.probes import unmoved, unwritten
 from pyro_gan.targets.base import ValueAndGrad, WeightedTarget, value_and_grad
-from pyro_gan.targets.densities import log_densities
+from pyro_gan.targets.densities import log_densities, log_likelihoods
 from pyro_gan.targets.prior import draw_one_by_one, draw_together
 from pyro_gan.targets.sites import find_sites
 from pyro_gan.targets.vectorise import same, vectorised
@@ -106,6 +106,13 @@ class ProgramTarget(WeightedTarget):
             return by_chunk(
                 lambda rows: self._densities(self._constrain(rows)[0], prior=False)[1].to(z), z, self._chunk_size
             )
+
+    def log_likelihood(self, z: Float[Tensor, "row dim"]) -> dict[str, Tensor]:
+        """Return the log density of every observation, `{site: (row, *batch)}`, without factors."""
+        read = vectorised(functools.partial(log_likelihoods, self._model, self._args, self._kwargs))
+        with torch.no_grad():
+            parts = [read(self._constrain(rows)[0]) for rows in z.split(chunk_rows(self._chunk_size, z))]
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def sample_prior(self, num_draws: int) -> Float[Tensor, "draw dim"]:
         """Draw the latent sites, in unconstrained space."""

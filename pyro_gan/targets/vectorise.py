@@ -7,6 +7,7 @@ import os
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pyro
 import torch
@@ -18,7 +19,7 @@ from pyro_gan.targets.densities import SiteError
 
 __all__ = ["same", "vectorised"]
 
-Densities = Callable[..., tuple[Tensor, Tensor]]
+Values = TypeVar("Values", tuple[Tensor, Tensor], dict[str, Tensor])
 
 #: Folders of the code that a user has not written.
 _LIBRARIES = tuple(f"{Path(file).parent}{os.sep}" for file in (torch.__file__, pyro.__file__, Path(__file__).parent))
@@ -57,14 +58,14 @@ _CURES = (
 )
 
 
-def vectorised(densities: Densities) -> Densities:
+def vectorised(densities: Callable[..., Values]) -> Callable[..., Values]:
     """Return log densities of a batch of chains, from those of one chain.
 
     Args:
-        densities: Maps `{site: (*event)}` and keywords to two scalars.
+        densities: Maps `{site: (*event)}` and keywords to tensors, in a tuple or by name.
 
     Returns:
-        A function that maps `{site: (chain, *event)}` and the same keywords to two tensors `(chain,)`. It raises a
+        A function that maps `{site: (chain, *event)}` and the same keywords to tensors `(chain, ...)`. It raises a
         `ValueError` with the cure if the model cannot be run for many chains.
     """
     # A closure could not be pickled, and kernels must pickle after a run.
@@ -76,17 +77,17 @@ def same(a: Tensor, b: Tensor) -> bool:
     return torch.allclose(a, b.to(a), rtol=1e-3, atol=1e-3, equal_nan=True)
 
 
-def _batched(densities: Densities, values: Params, **parts: bool) -> tuple[Tensor, Tensor]:
+def _batched(densities: Callable[..., Values], values: Params, **parts: bool) -> Values:
     try:
         # Gradients come from autograd around vmap, which is faster than grad inside it.
         run = torch.func.vmap(lambda row: densities(row, **parts), randomness="error")
         with under_vmap(True):
-            log_prior, log_weight = run(dict(values))
+            of_chains: Values = run(dict(values))
     except SiteError as error:
         raise ValueError(_explain(error, f"at the site {error.name!r} ({error.distribution})")) from error
     except RuntimeError as error:
         raise ValueError(_explain(error, "")) from error
-    return log_prior, log_weight
+    return of_chains
 
 
 def _explain(error: Exception, where: str) -> str:
