@@ -77,12 +77,6 @@ def run_pyro(kernel: Any, num_samples: int = NUM_DRAWS, num_chains: int = NUM_CH
     return mcmc
 
 
-@pytest.fixture
-def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pyro draws chains one after another if there are more of them than cores."""
-    monkeypatch.setattr("pyro.infer.mcmc.api.mp.cpu_count", lambda: 2)
-
-
 def use_arviz_1(monkeypatch: pytest.MonkeyPatch) -> None:
     """Use ArviZ 1.x, or where 0.x is installed arviz-base, a part of 1.x that installs beside 0.x."""
     if ARVIZ_1:
@@ -332,13 +326,14 @@ def test_an_interrupted_run_is_converted() -> None:
 # to_arviz on Pyro's runner
 
 
-@pytest.mark.usefixtures("two_cores")
 @pytest.fixture(scope="module", params=[IndependenceMH, NUTS])
 def with_holes(request: pytest.FixtureRequest) -> MCMC:
     """Run Pyro's runner once for both versions of ArviZ."""
     kwargs = {"step_size": 0.5, "max_tree_depth": 3} if request.param is NUTS else {}
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), pytest.MonkeyPatch.context() as patch:
         torch.manual_seed(0)
+        # Pyro draws chains one after another if there are more of them than cores.
+        patch.setattr("pyro.infer.mcmc.api.mp.cpu_count", lambda: 2)
         return run_pyro(request.param(holes(), **kwargs))
 
 

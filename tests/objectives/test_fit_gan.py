@@ -115,7 +115,7 @@ def test_a_loss_on_samples_needs_no_critic() -> None:
     generator = nn.Linear(2, 2)
     gan = fit_gan(
         generator, None, prior=PRIOR, data=data(), objective=MMD(GaussianKernel([0.5, 1.0, 2.0, 4.0])),
-        generator_optimizer=adam(generator, 0.02), num_steps=600, batch_size=64, progress=False,
+        generator_optimizer=adam(generator, 0.04), num_steps=300, batch_size=64, progress=False,
     )  # fmt: skip
     with torch.no_grad():
         x = gan.generator(PRIOR.sample((4000,)))
