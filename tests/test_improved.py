@@ -110,7 +110,7 @@ def test_without_overlap_the_generator_stays_and_the_report_says_why() -> None:
     network = nn.Linear(2, 1)
     network.weight.data.fill_(100.0)
     far = data(2000) + 30
-    better = improve(nn.Identity(), far, prior=PRIOR, network=network, features=identity, max_seconds=1, progress=False)
+    better = improve(nn.Identity(), far, prior=PRIOR, network=network, features=identity, max_seconds=3, progress=False)
     assert math.isinf(better.temperature)
     assert any("overlap" in message for message in better.report.messages)
     assert better(7).shape == (7, 2)

@@ -48,5 +48,4 @@ def gan_of(linear: LinearGaussian, **options: object) -> EntropicGAN:
     with torch.no_grad():
         generator.weight.copy_(linear.weight)
         generator.bias.copy_(linear.bias)
-    options = {"chunk_size": 10_000} | options
     return EntropicGAN(generator, standard_normal(latent), regularization=linear.regularization, **options)

@@ -71,7 +71,7 @@ class Table:
 
 def shift(auc: float = 0.8, dtype: torch.dtype = torch.float64) -> tuple[LatentPosterior, toys.Toy]:
     toy = toys.gaussian_shift(auc, dtype=dtype)
-    return LatentPosterior(toy.generator, toy.log_ratio, toy.prior, chunk_size=10_000), toy
+    return LatentPosterior(toy.generator, toy.log_ratio, toy.prior), toy
 
 
 # Copies

@@ -63,14 +63,14 @@ def affine(temperature: float = 1.0) -> tuple[LatentPosterior, toys.Toy, float]:
     """A GAN whose data are narrower than its outputs, and the smallest bound of its log ratio."""
     toy = affine_toy()
     peak = torch.linalg.solve(toy.log_ratio.curvature, toy.log_ratio.linear)
-    gan = LatentPosterior(toy.generator, toy.log_ratio, toy.prior, temperature=temperature, chunk_size=10_000)
+    gan = LatentPosterior(toy.generator, toy.log_ratio, toy.prior, temperature=temperature)
     return gan, toy, float(toy.log_ratio(peak))
 
 
 def bounded() -> tuple[LatentPosterior, Any, float]:
     """Uniform latents, and the smallest bound: the ratio has its peak at the centre of the data."""
     gan = uniform_latents()
-    return LatentPosterior(gan.generator, gan.log_ratio, gan.prior, chunk_size=10_000), gan, gan.log_ratio.constant
+    return LatentPosterior(gan.generator, gan.log_ratio, gan.prior), gan, gan.log_ratio.constant
 
 
 def shift(auc: float = 0.8, **options: Any) -> LatentPosterior:
