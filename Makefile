@@ -31,13 +31,13 @@ types: $(STAMP) ## mypy
 	$(BIN)/mypy
 
 test: $(STAMP) doctest ## the fast tests and the doctests, minutes (ARGS="-k latent" for a few)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not numbers" --numprocesses=2 --durations=10 $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not numbers" --numprocesses=2 --dist=worksteal --durations=10 $(ARGS)
 
 numbers: $(STAMP) ## the slow tests: trains, runs real networks (PYRO_GAN_ZOO), writes numbers.json (PYRO_GAN_NUMBERS=full for all of the docs)
 	$(BIN)/python -m pytest tests/numbers -m numbers --numprocesses=2 --dist=loadfile --durations=0 $(ARGS)
 
 doctest: $(STAMP) ## the examples in the docstrings
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --doctest-modules pyro_gan
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --doctest-modules pyro_gan --numprocesses=2
 
 docs: $(STAMP) ## the pages, in docs/_build/html; a warning is an error
 	rm -rf docs/_build docs/api/generated

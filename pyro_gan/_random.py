@@ -1,4 +1,4 @@
-"""The state of torch's generators: forked, saved and restored."""
+"""The state of torch's generators: forked, seeded, saved and restored."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["rng_fork", "rng_state", "set_rng_state"]
+__all__ = ["rng_fork", "rng_state", "seed_rng", "set_rng_state"]
 
 
 def rng_fork() -> Any:
@@ -15,6 +15,17 @@ def rng_fork() -> Any:
     # A question to an unused GPU would open it, and a process that has opened a GPU cannot fork any more.
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     return torch.random.fork_rng(devices=devices)
+
+
+def seed_rng(seed: int) -> None:
+    """Seed torch's generators: the CPU's, and CUDA's once CUDA is in use.
+
+    `torch.manual_seed` keeps each seed, and a stack trace that takes a millisecond, for a GPU that is not in use yet. A
+    GPU that is opened later would start from that seed, although the generators were forked.
+    """
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
 
 
 def rng_state() -> dict[str, Any]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from pyro_gan import checks
 from pyro_gan._networks import by_chunk, check_eval, chunk_rows
-from pyro_gan._random import rng_fork
+from pyro_gan._random import rng_fork, seed_rng
 from pyro_gan._typing import Critic, Generator
 from pyro_gan.evaluate.features import extract_features
 from pyro_gan.evaluate.temperature import TemperatureStep, certify_temperature, choose_temperature
@@ -200,7 +200,7 @@ def improve(
             f"got {len(real)}. Collect more."
         )
     with rng_fork():
-        torch.manual_seed(checks.count("seed", seed, minimum=0))
+        seed_rng(checks.count("seed", seed, minimum=0))
         order = torch.randperm(len(real))
         sizes = (len(real) - 2 * num_judging, num_judging, num_judging)
         fit, choose, certify = (real[part.to(real.device)] for part in order.split(list(sizes)))

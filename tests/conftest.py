@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
 
+import numpy as np
 import pyro
 import pytest
 import torch
+
+from pyro_gan._random import seed_rng
 
 SEED = int(os.environ.get("PYRO_GAN_TEST_SEED", "0"))
 
@@ -14,7 +18,9 @@ SEED = int(os.environ.get("PYRO_GAN_TEST_SEED", "0"))
 @pytest.fixture(autouse=True)
 def seed(request: pytest.FixtureRequest) -> int:
     """Seed torch, NumPy and Python before each test; PYRO_GAN_TEST_SEED chooses the number."""
-    pyro.set_rng_seed(SEED)
+    random.seed(SEED)
+    np.random.seed(SEED)
+    seed_rng(SEED)
     pyro.clear_param_store()
     return SEED
 

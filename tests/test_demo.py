@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import io
 import json
@@ -12,9 +13,11 @@ from typing import Any
 
 import pytest
 import torch
+from sklearn.naive_bayes import GaussianNB
 
-from pyro_gan import LatentPosterior, demo, toys
+from pyro_gan import LatentPosterior, demo, evaluate, improve, toys
 from pyro_gan.__main__ import main
+from pyro_gan.demo import job
 from pyro_gan.demo.job import best_run, write
 from pyro_gan.demo.judge import Judge
 from pyro_gan.demo.networks import LATENT_DIM, Ratio, Splits
@@ -38,6 +41,11 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     # The table shows the package's warnings; none gets past it.
     with contextlib.redirect_stdout(printed), warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("error")
+        # Two defaults take most of the time, and other tests run them: improve's features, and the critic that the
+        # judge fits for each of twenty rows.
+        patch.setattr(job, "improve", functools.partial(improve, features=lambda x: x.flatten(1)[:, ::8]))
+        quick_critic = functools.partial(evaluate.residual_auc, classifier=GaussianNB())
+        patch.setattr(evaluate, "residual_auc", quick_critic)
         patch.setattr(demo, "run", lambda *given: found.append(run(*given)))
         main(["demo", "--quick", "--seed", "3", "--out", str(out)])
     torch.set_num_threads(threads)

@@ -77,12 +77,6 @@ def run_pyro(kernel: Any, num_samples: int = NUM_DRAWS, num_chains: int = NUM_CH
     return mcmc
 
 
-@pytest.fixture
-def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pyro draws chains one after another if there are more of them than cores."""
-    monkeypatch.setattr("pyro.infer.mcmc.api.mp.cpu_count", lambda: 2)
-
-
 def use_arviz_1(monkeypatch: pytest.MonkeyPatch) -> None:
     """Use ArviZ 1.x, or where 0.x is installed arviz-base, a part of 1.x that installs beside 0.x."""
     if ARVIZ_1:
@@ -332,11 +326,19 @@ def test_an_interrupted_run_is_converted() -> None:
 # to_arviz on Pyro's runner
 
 
-@pytest.mark.usefixtures("two_cores")
-@pytest.mark.parametrize("kernel_class", [IndependenceMH, NUTS])
-def test_pyros_runner_keeps_every_chain_in_its_own_row(either_arviz: str, kernel_class: Callable) -> None:
-    kwargs = {"step_size": 0.5, "max_tree_depth": 3} if kernel_class is NUTS else {}
-    mcmc = run_pyro(kernel_class(holes(), **kwargs))
+@pytest.fixture(scope="module", params=[IndependenceMH, NUTS])
+def with_holes(request: pytest.FixtureRequest) -> MCMC:
+    """Run Pyro's runner once for both versions of ArviZ."""
+    kwargs = {"step_size": 0.5, "max_tree_depth": 3} if request.param is NUTS else {}
+    with torch.random.fork_rng(), pytest.MonkeyPatch.context() as patch:
+        torch.manual_seed(0)
+        # Pyro draws chains one after another if there are more of them than cores.
+        patch.setattr("pyro.infer.mcmc.api.mp.cpu_count", lambda: 2)
+        return run_pyro(request.param(holes(), **kwargs))
+
+
+def test_pyros_runner_keeps_every_chain_in_its_own_row(either_arviz: str, with_holes: MCMC) -> None:
+    mcmc = with_holes
     container = to_arviz(mcmc)
     assert groups(container) == {"posterior", "sample_stats"}
     z = mcmc.get_samples(group_by_chain=True)["z"]
@@ -347,7 +349,7 @@ def test_pyros_runner_keeps_every_chain_in_its_own_row(either_arviz: str, kernel
         expected = set(mcmc.diagnostics()["divergences"][f"chain {chain}"])
         assert set(np.flatnonzero(diverging[chain])) == expected
     assert diverging.any()
-    if kernel_class is IndependenceMH:
+    if isinstance(mcmc.kernel, IndependenceMH):
         assert diverging[10:].any(1).all() and not np.array_equal(diverging, diverging[AS_TEXT])
 
 

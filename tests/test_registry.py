@@ -67,7 +67,7 @@ def test_every_concrete_public_member_is_under_the_laws(base: type) -> None:
 
 def run_pytest(*args: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *args],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--assert=plain", *args],
         capture_output=True, text=True, cwd=ROOT, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

@@ -12,7 +12,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
-from pyro_gan._random import rng_fork
+from pyro_gan._random import rng_fork, seed_rng
 from pyro_gan._typing import Generator
 from pyro_gan.checks import count, shown, tensor
 from pyro_gan.likelihood.estimator import Estimator, LikelihoodEstimate
@@ -142,7 +142,7 @@ class EntropicGAN(TorchDistribution):
         if not batch:
             rows = rows[None]
         with rng_fork():
-            torch.manual_seed(self.seed)
+            seed_rng(self.seed)
             log_prob = self.estimator.log_prob(self._model, rows)
         return log_prob.reshape(batch).expand(torch.broadcast_shapes(batch, self.batch_shape))
 
@@ -160,7 +160,7 @@ class EntropicGAN(TorchDistribution):
             UserWarning: where the effective number of particles is small.
         """
         with rng_fork():
-            torch.manual_seed(self.seed)
+            seed_rng(self.seed)
             return (self.estimator if estimator is None else _checked(estimator))(self._model, y)
 
     def resample(self) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_gan._networks import by_chunk, check_eval, critic_scores
-from pyro_gan._random import rng_fork
+from pyro_gan._random import rng_fork, seed_rng
 from pyro_gan._typing import Critic
 from pyro_gan.checks import count, function, instance, rows
 from pyro_gan.checks import real as number
@@ -168,7 +168,7 @@ def wasserstein_bound(
     scaled = torch.from_numpy((pool.rows - centre) / scale)
     if network is None:
         with rng_fork():
-            torch.manual_seed(seed)
+            seed_rng(seed)
             network = lipschitz_mlp(scaled.shape[1])
     lipschitz_constant(instance("network", network, nn.Module).eval())
     with torch.no_grad():

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyro_gan._random import rng_fork
+from pyro_gan._random import rng_fork, seed_rng
 from pyro_gan.checks import count
 from pyro_gan.evaluate._gaussian import Moments, distance, group_sums, moments, root
 from pyro_gan.evaluate._rows import as_rows, seeded
@@ -123,7 +123,7 @@ def _distances(x: Tensor, log_w: Tensor, y: Tensor, num_outputs: int, seed: int)
     for log_weights in (torch.zeros_like(log_w), log_w):
         found = []
         with rng_fork():
-            torch.manual_seed(seed)
+            seed_rng(seed)
             # Equal weights copy each draw once if there are as many outputs, so all sets are one.
             same = num_outputs == len(x) and bool((log_weights == log_weights[0]).all())
             for _ in range(1 if same else _NUM_RESAMPLED):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple, final
@@ -245,6 +246,7 @@ def _collisions(rows: Tensor, threshold: float) -> tuple[Int[np.ndarray, " draw"
     return near.sum(1) - 1, num_picked
 
 
+@functools.cache
 def _least_size(num_draws: int, num_repeats: int, mass: float, level: float) -> int:
     """Return a size below which so few repeats have a probability of at most `level`, for every distribution."""
     from scipy.stats import binom

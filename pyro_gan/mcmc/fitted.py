@@ -14,7 +14,7 @@ from torch.distributions import Distribution, MultivariateNormal, constraints
 
 from pyro_gan import checks
 from pyro_gan._networks import by_chunk
-from pyro_gan._random import rng_fork
+from pyro_gan._random import rng_fork, seed_rng
 from pyro_gan._typing import Params
 from pyro_gan.importance import WeightTail, weight_tail
 from pyro_gan.targets import Target, WeightedTarget, make_weighted_target
@@ -167,7 +167,7 @@ def fit_proposal(
         covariance = z.T.cov().reshape(target.dim, target.dim)
         return FittedProposal(MultivariateNormal(z.mean(0), covariance, validate_args=False), target, prior_share)
     with rng_fork():
-        torch.manual_seed(seed)
+        seed_rng(seed)
         z = z[torch.randperm(len(z), device=z.device)]
         num_held_out = max(1, round(holdout * len(z)))
         held_out, rows = z[:num_held_out], z[num_held_out:]

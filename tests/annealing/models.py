@@ -17,13 +17,13 @@ __all__ = ["GaussianRows", "Table", "affine", "model_of", "stays"]
 
 
 def model_of(law: ExactTarget) -> LatentPosterior:
-    return LatentPosterior(torch.nn.Identity(), law.log_weight, law.prior)
+    return LatentPosterior(torch.nn.Identity(), law.log_weight, law.prior, chunk_size=10_000)
 
 
 def affine(dim: int = 2) -> LatentPosterior:
     """Return a model with Z = 1: its ratio is exact."""
     toy = affine_toy(dim)
-    return LatentPosterior(toy.generator, toy.log_ratio, toy.prior)
+    return LatentPosterior(toy.generator, toy.log_ratio, toy.prior, chunk_size=10_000)
 
 
 class Table:

@@ -51,7 +51,7 @@ def test_the_mean_weight_is_unbiased(kernel: str, ladder: str) -> None:
 def test_the_way_back_is_unbiased_for_the_inverse(kernel: str) -> None:
     # A mild target: the weights of the way down have a finite variance even if nothing moves.
     toy = toys.affine_gaussian(1.25 * torch.eye(2, dtype=torch.float64), torch.full((2,), 0.5, dtype=torch.float64))
-    target = target_of(LatentPosterior(toy.generator, toy.log_ratio, toy.prior))
+    target = target_of(LatentPosterior(toy.generator, toy.log_ratio, toy.prior, chunk_size=10_000))
     schedule = tune(target, target.sample_prior(500), linear(4), kernel=KERNELS[kernel])
     z = toy.posterior.sample((NUM_PARTICLES,))
     back = anneal(target, z, schedule.reversed(), kernel=KERNELS[kernel])
@@ -218,7 +218,9 @@ def test_nan_is_a_weight_of_zero() -> None:
     def log_ratio(x: torch.Tensor) -> torch.Tensor:
         return torch.where(x[:, 0] > 0, toy.log_ratio(x), torch.nan)
 
-    result = AIS(LatentPosterior(toy.generator, log_ratio, toy.prior), linear(8), num_particles=NUM_PARTICLES)()
+    result = AIS(
+        LatentPosterior(toy.generator, log_ratio, toy.prior, chunk_size=10_000), linear(8), num_particles=NUM_PARTICLES
+    )()
     assert not result.log_weights.isnan().any() and result.report.num_invalid > 0
     assert 0 < int(result.report.log_normaliser.num_zero) < NUM_PARTICLES
     z = toy.posterior.sample((1_000_000,))

@@ -19,13 +19,13 @@ from tests.exact_targets import TARGETS, affine_toy, uniform_latents
 from tests.mcmc.members import EXACT
 from tests.statistics import assert_chain_mean, assert_chain_sd, assert_close_in_se, assert_follows
 
-NUM_RUNS = 150
+NUM_RUNS = 100
 
 
 def sharp() -> LatentPosterior:
     """Return a model with Z = 1 that needs at least two rungs with 64 particles, also from 256 prior draws."""
     toy = toys.affine_gaussian(5 * torch.eye(2, dtype=torch.float64), torch.ones(2, dtype=torch.float64))
-    return LatentPosterior(toy.generator, toy.log_ratio, toy.prior)
+    return LatentPosterior(toy.generator, toy.log_ratio, toy.prior, chunk_size=10_000)
 
 
 def runs(sampler: SMC, num_runs: int = NUM_RUNS) -> tuple[Tensor, Tensor]:
@@ -82,7 +82,7 @@ def test_a_flawed_resampling_is_found(flaw: str, monkeypatch: pytest.MonkeyPatch
 
         monkeypatch.setattr(smc, "systematic", systematic)
         monkeypatch.setattr(smc.torch, "zeros", stale)
-    log_z, _ = runs(SMC(model, 64, num_draws=64, schedule=schedule), 100)
+    log_z, _ = runs(SMC(model, 64, num_draws=64, schedule=schedule))
     with pytest.raises(AssertionError, match="standard errors"):
         assert_unbiased(log_z, flaw)
 
@@ -90,7 +90,7 @@ def test_a_flawed_resampling_is_found(flaw: str, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("name", ["affine", "grid"])
 def test_an_exact_ratio_has_the_normaliser_0(name: str) -> None:
     toy = toys.grid(dtype=torch.float64) if name == "grid" else affine_toy(3)
-    model = LatentPosterior(toy.generator, toy.log_ratio, toy.prior)
+    model = LatentPosterior(toy.generator, toy.log_ratio, toy.prior, chunk_size=10_000)
     report = SMC(model, 2000, num_moves=3)().report
     assert 0 < report.log_normaliser_se < 0.1
     assert_close_in_se(report.log_normaliser, 0.0, report.log_normaliser_se, name)
@@ -127,7 +127,7 @@ def test_log_ratios_are_those_of_the_outputs() -> None:
 
 def test_bounded_latents_follow_their_law() -> None:
     gan = uniform_latents()
-    model = LatentPosterior(gan.generator, gan.log_ratio, gan.prior)
+    model = LatentPosterior(gan.generator, gan.log_ratio, gan.prior, chunk_size=10_000)
     # Enough moves that the descendants of a draw have forgotten it.
     z = SMC(model, 2000, num_moves=60)().samples["z"]
     assert (z.abs() <= 1).all()

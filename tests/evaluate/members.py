@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, get_type_hints
 
 import torch
-from sklearn.linear_model import LogisticRegression
+from sklearn.naive_bayes import GaussianNB
 from torch import Tensor
 
 from pyro_gan import evaluate
@@ -29,12 +29,12 @@ def first(x: Tensor) -> Tensor:
 
 #: Arguments of a metric beside the two samples, if the plain call lacks one or takes long.
 SETTINGS: dict[str, dict[str, Any]] = {
-    "c2st": {"classifier": LogisticRegression()},
+    "c2st": {"classifier": GaussianNB()},
     "critic_distance": {"critic": first, "lipschitz": 1.0},
     "mmd_test": {"num_permutations": 99},
     "projected_distance": {"num_projections": 4},
-    "residual_auc": {"classifier": LogisticRegression()},
-    "total_variation_bound": {"classifier": LogisticRegression()},
+    "residual_auc": {"classifier": GaussianNB()},
+    "total_variation_bound": {"classifier": GaussianNB()},
     "wasserstein_bound": {"num_steps": 2},
 }
 #: What a metric compares in place of rows.
@@ -61,7 +61,7 @@ ARGUMENTS: dict[str, Callable[[], dict[str, Any]]] = {
         "real": torch.randn(100, 2),
         "features": torch.clone,
         "classes": lambda x: (x[:, 0] > 0).long(),
-        "classifier": LogisticRegression(),
+        "classifier": GaussianNB(),
     },
     "expected_after_steps": lambda: {"log_weights": torch.randn(5, 4), "values": torch.randn(5, 4)},
     "extract_features": lambda: {"samples": torch.randn(20, 2), "network": torch.atleast_2d},

@@ -86,8 +86,8 @@ def test_w1_is_bounded_and_nearly_reached(dim: int, scale: float, shift: float, 
     radius = math.sqrt(2) * math.gamma((dim + 1) / 2) / math.gamma(dim / 2)
     truth = shift if shift else (scale - 1) * radius
     runs = [
-        wasserstein_bound(torch.randn(600, dim), torch.randn(600, dim) * scale + shift, num_steps=150, seed=i)
-        for i in range(6)
+        wasserstein_bound(torch.randn(1200, dim), torch.randn(1200, dim) * scale + shift, num_steps=150, seed=i)
+        for i in range(3)
     ]
     mean = sum(run.value for run in runs) / len(runs)
     error = math.sqrt(sum(run.standard_error**2 for run in runs)) / len(runs)
@@ -96,10 +96,15 @@ def test_w1_is_bounded_and_nearly_reached(dim: int, scale: float, shift: float, 
 
 def test_w1_of_one_distribution_is_0_on_average() -> None:
     runs = torch.tensor(
-        [wasserstein_bound(torch.randn(60, 2), torch.randn(60, 2), num_steps=20, seed=seed) for seed in range(60)],
+        [
+            wasserstein_bound(
+                torch.randn(60, 2), torch.randn(60, 2), network=lipschitz_mlp(2, width=8), num_steps=20, seed=seed
+            )
+            for seed in range(60)
+        ],
         dtype=torch.float64,
     )
-    # A critic that is judged on its training rows always finds something.
+    # A critic that is judged on its training rows always finds something, a small one too.
     assert_mean(runs[:, 0], 0.0)
 
 

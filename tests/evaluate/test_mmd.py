@@ -76,9 +76,8 @@ def test_the_value_is_the_loss_s_and_every_relabelling_s(kernel: Any) -> None:
 def test_the_p_value_is_that_of_all_relabellings() -> None:
     x, y = torch.randn(10, 1).double(), torch.randn(10, 1).double() + 0.8
     kernel, rows = GaussianKernel([1.0]), torch.cat([x, y])
-    labels = torch.zeros(math.comb(20, 10), 20, dtype=torch.float64)
-    for row, chosen in enumerate(itertools.combinations(range(20), 10)):
-        labels[row, list(chosen)] = 1
+    chosen = torch.tensor(list(itertools.combinations(range(20), 10)))
+    labels = torch.zeros(len(chosen), 20, dtype=torch.float64).scatter_(1, chosen, 1.0)
     values = _discrepancies(kernel(torch.cdist(rows, rows).square()).fill_diagonal_(0), labels)
     exact = float((values >= values[0] - 1e-12).double().mean())
     count = 4000

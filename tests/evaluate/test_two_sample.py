@@ -11,6 +11,7 @@ import pytest
 import torch
 from scipy import stats
 from sklearn.linear_model import LogisticRegression
+from sklearn.naive_bayes import GaussianNB
 from torch import Tensor
 
 from pyro_gan import toys
@@ -27,7 +28,8 @@ PAIRS: dict[str, Callable[[], tuple[Tensor, Tensor]]] = {
 
 
 def repeat(draw: Callable[[], tuple[Tensor, Tensor]], count: int) -> list[C2ST]:
-    return [c2st(*draw(), classifier=LogisticRegression(), seed=seed) for seed in range(count)]
+    # The p-value is valid for any classifier, so a quick one will do.
+    return [c2st(*draw(), classifier=GaussianNB(), seed=seed) for seed in range(count)]
 
 
 @pytest.mark.parametrize("name", PAIRS)

@@ -123,7 +123,7 @@ def learnt(kernel: BatchKernel, draws: Tensor) -> BatchKernel:
 
 def model_of(name: str) -> LatentPosterior:
     law = TARGETS[name]()
-    return LatentPosterior(torch.nn.Identity(), law.log_weight, law.prior)
+    return LatentPosterior(torch.nn.Identity(), law.log_weight, law.prior, chunk_size=10_000)
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -18,23 +18,26 @@ from tests.mcmc.members import EXACT
 from tests.statistics import assert_chain_mean, assert_chain_sd, assert_close_in_se, assert_mean, assert_sd, chain_mean
 
 # Enough independent chains and steps that the standard deviation is known to 0.6 %, and with `make numbers` to 0.3 %.
-NUM_CHAINS, WARMUP, MAX_RELATIVE_SE = 500, 150, 0.006
-LONG = {"num_chains": 2000, "max_relative_se": 0.003}
-# Draws of each chain: more for kernels whose draws are more correlated, and cheaper.
-NUM_SAMPLES = {name: 500 for name in EXACT} | {
-    "IndependenceMH": 300,
-    "ISIR": 150,
-    "LocalGlobal, MALA and ISIR": 150,
-    "LocalGlobal, PCN and IndependenceMH": 150,
-    "MALA": 150,
-    "BatchHMC": 150,
-    "ChEES": 150,
+# A step of these small networks costs little more for many chains than for few: many chains take few steps.
+NUM_CHAINS, WARMUP, MAX_RELATIVE_SE = 2000, 100, 0.006
+LONG = {"num_chains": 8000, "max_relative_se": 0.003}
+# Rows of one pass: all chains, and their particles.
+CHUNK_SIZE = 8000
+# Draws of each chain: more for kernels whose draws are more correlated, and for those whose chains may stay long.
+NUM_SAMPLES = {name: 125 for name in EXACT} | {
+    "IndependenceMH": 200,
+    "ISIR": 80,
+    "LocalGlobal, MALA and ISIR": 40,
+    "LocalGlobal, PCN and IndependenceMH": 40,
+    "MALA": 40,
+    "BatchHMC": 40,
+    "ChEES": 40,
 }
 
 
 def affine() -> tuple[LatentPosterior, toys.Toy]:
     toy = affine_toy(3)
-    return LatentPosterior(toy.generator, toy.log_ratio, toy.prior), toy
+    return LatentPosterior(toy.generator, toy.log_ratio, toy.prior, chunk_size=CHUNK_SIZE), toy
 
 
 def assert_moments(chains: Tensor, toy: toys.Toy, what: str, max_relative_se: float | None = MAX_RELATIVE_SE) -> None:
@@ -65,7 +68,7 @@ def check_affine_under_pyro(
 def check_bounded(kernel: str, *, num_chains: int = NUM_CHAINS, max_relative_se: float = MAX_RELATIVE_SE) -> None:
     """Uniform latents, of which quadrature knows the moments."""
     gan = uniform_latents()
-    model = LatentPosterior(gan.generator, gan.log_ratio, gan.prior)
+    model = LatentPosterior(gan.generator, gan.log_ratio, gan.prior, chunk_size=CHUNK_SIZE)
     mcmc = VectorizedMCMC(
         EXACT[kernel](model), NUM_SAMPLES[kernel], WARMUP, num_chains=num_chains, disable_progbar=True
     )
@@ -90,7 +93,7 @@ def test_affine_posterior_under_pyros_runner(kernel: str) -> None:
 @pytest.mark.parametrize("temperature", [2.0, 0.8])
 def test_affine_posterior_at_another_temperature(temperature: float) -> None:
     toy = affine_toy(3, temperature=temperature)
-    gan = LatentPosterior(toy.generator, toy.log_ratio, toy.prior, temperature=temperature)
+    gan = LatentPosterior(toy.generator, toy.log_ratio, toy.prior, temperature=temperature, chunk_size=CHUNK_SIZE)
     mcmc = VectorizedMCMC(MALA(gan), NUM_SAMPLES["MALA"], WARMUP, num_chains=NUM_CHAINS, disable_progbar=True)
     mcmc.run()
     assert_moments(mcmc.get_samples(group_by_chain=True)["z"], toy, f"temperature {temperature}")
@@ -118,10 +121,10 @@ def test_importance_resampler_on_the_affine_posterior() -> None:
 def test_pyros_own_kernels_sample_the_model_unchanged(kernel: Any) -> None:
     gan, toy = affine()
     kwargs = {"num_steps": 5} if kernel is HMC else {}
-    mcmc = MCMC(kernel(gan, **kwargs), num_samples=600, warmup_steps=150, disable_progbar=True)
+    mcmc = MCMC(kernel(gan, **kwargs), num_samples=240, warmup_steps=80, disable_progbar=True)
     mcmc.run()
-    # One chain: batches of 30 draws count as independent chains.
-    assert_moments(mcmc.get_samples()["z"].reshape(20, 30, 3), toy, kernel.__name__, max_relative_se=None)
+    # One chain: batches of 12 draws, of which each forgets the last, count as independent chains.
+    assert_moments(mcmc.get_samples()["z"].reshape(20, 12, 3), toy, kernel.__name__, max_relative_se=None)
 
 
 # Unconstrained, a uniform prior is logistic: not the Gaussian that pCN walks in, and with a tail that the Gaussian
@@ -136,7 +139,7 @@ def test_bounded_latents_agree_with_quadrature(kernel: str) -> None:
 
 def test_bounded_latents_resampled_agree_with_quadrature() -> None:
     gan = uniform_latents()
-    model = LatentPosterior(gan.generator, gan.log_ratio, gan.prior)
+    model = LatentPosterior(gan.generator, gan.log_ratio, gan.prior, chunk_size=CHUNK_SIZE)
     z = ImportanceResampler(model)(num_outputs=100_000, num_draws=1_000_000).samples["z"]
     assert (z.abs() <= 1).all()
     assert_mean(z, gan.law.mean)
@@ -151,10 +154,10 @@ def test_ula_follows_its_own_distribution(step_size: float) -> None:
     mcmc = VectorizedMCMC(
         ULA(potential_fn=lambda p: (precision * p["z"].square()).sum(-1) / 2, step_size=step_size,
             adapt_step_size=False),
-        2000,
-        200,
-        num_chains=500,
-        initial_params={"z": sd * torch.randn(500, 3, dtype=torch.float64)},
+        250,
+        0,
+        num_chains=4000,
+        initial_params={"z": sd * torch.randn(4000, 3, dtype=torch.float64)},
         disable_progbar=True,
     )  # fmt: skip
     mcmc.run()
@@ -169,7 +172,7 @@ def test_ula_follows_its_own_distribution(step_size: float) -> None:
 @pytest.mark.parametrize("auc", [0.64, 0.81, 0.95])
 def test_independence_acceptance_is_twice_one_minus_auc(auc: float) -> None:
     toy = toys.gaussian_shift(auc, dtype=torch.float64)
-    gan = LatentPosterior(toy.generator, toy.log_ratio, toy.prior)
+    gan = LatentPosterior(toy.generator, toy.log_ratio, toy.prior, chunk_size=CHUNK_SIZE)
     # Chains that start at draws of the target are stationary from their first step.
     start = {"z": toy.posterior.sample((4000,))}
     mcmc = VectorizedMCMC(IndependenceMH(gan), 100, 0, num_chains=4000, initial_params=start, disable_progbar=True)
@@ -183,7 +186,7 @@ def test_independence_acceptance_is_twice_one_minus_auc(auc: float) -> None:
 def test_never_moved_share_is_reported_and_exact() -> None:
     auc, num_steps, num_chains = 0.98, 100, 20_000
     toy = toys.gaussian_shift(auc, dtype=torch.float64)
-    gan = LatentPosterior(toy.generator, toy.log_ratio, toy.prior)
+    gan = LatentPosterior(toy.generator, toy.log_ratio, toy.prior, chunk_size=CHUNK_SIZE)
     start = {"z": toy.posterior.sample((num_chains,))}
     mcmc = VectorizedMCMC(
         IndependenceMH(gan), num_steps, 0, num_chains=num_chains, initial_params=start, disable_progbar=True

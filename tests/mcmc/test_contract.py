@@ -90,8 +90,8 @@ def test_sequential_chains_under_pyro_start_apart(kernel_class) -> None:
     assert len(z[:, 0, 0].unique()) == 3
 
 
-@pytest.mark.parametrize("mp_context", ["fork", "spawn"])
-def test_two_processes_under_pyro(monkeypatch, mp_context) -> None:
+def check_two_processes(monkeypatch, mp_context: str) -> None:
+    """Two chains in processes of their own; a spawned process imports all and gets the kernel as a pickle."""
     # Pyro uses one process if it counts fewer than three cores.
     monkeypatch.setattr("torch.multiprocessing.cpu_count", lambda: 3)
     mcmc = MCMC(MALA(posterior()), 5, 3, num_chains=2, mp_context=mp_context, disable_progbar=True)
@@ -99,6 +99,11 @@ def test_two_processes_under_pyro(monkeypatch, mp_context) -> None:
     z = mcmc.get_samples(group_by_chain=True)["z"]
     assert z.shape == (2, 5, 2)
     assert not torch.equal(z[0], z[1])
+
+
+def test_two_processes_under_pyro(monkeypatch) -> None:
+    # `make numbers` spawns them too, which takes seconds; that kernels pickle is tested below.
+    check_two_processes(monkeypatch, "fork")
 
 
 def test_a_batched_kernel_under_pyro_runs_and_warns(kernel_class) -> None:

@@ -33,7 +33,7 @@ def run(
     **kwargs,
 ) -> VectorizedMCMC:
     toy = toys.gaussian_shift(auc, dtype=torch.float64)
-    gan = LatentPosterior(toy.generator, toy.log_ratio, toy.prior)
+    gan = LatentPosterior(toy.generator, toy.log_ratio, toy.prior, chunk_size=NUM_CHAINS)
     scores = toy.log_ratio(toy.posterior.sample((num_chains,)))
     kernel = IndependenceMH(gan, initial_log_ratio=scores, policy=policy, budget=budget)
     mcmc = VectorizedMCMC(kernel, num_samples, warmup_steps, num_chains=num_chains, disable_progbar=True, **kwargs)

@@ -22,7 +22,7 @@ QUICK = {"num_steps": 150, "num_transforms": 3, "hidden": (32, 32), "lr": 5e-3, 
 def banana() -> tuple[LatentPosterior, FittedProposal]:
     pytest.importorskip("zuko", reason="flows are an extra, pyro-gan[flows]")
     law = TARGETS["banana"]()
-    gan = LatentPosterior(torch.nn.Identity(), law.log_weight, law.prior)
+    gan = LatentPosterior(torch.nn.Identity(), law.log_weight, law.prior, chunk_size=10_000)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return gan, fit_proposal(gan, {"z": law.sample(2000)}, **QUICK)

@@ -39,6 +39,8 @@ from tests.statistics import assert_different, assert_follows, assert_mean, asse
 pytestmark = pytest.mark.filterwarnings("ignore:.*accepted nothing")
 
 NUM_CHAINS = 20_000
+# Rows of one pass: the targets are formulas, of which a pass with many rows costs little more than one with few.
+CHUNK_SIZE = 10_000
 
 KERNELS = settings(FOUND)
 
@@ -212,7 +214,7 @@ def steps(kernel: BatchKernel, z: Tensor, *, num_steps: int) -> Tensor:
 
 
 def model_of(target: ExactTarget) -> LatentPosterior:
-    return LatentPosterior(torch.nn.Identity(), target.log_weight, target.prior)
+    return LatentPosterior(torch.nn.Identity(), target.log_weight, target.prior, chunk_size=CHUNK_SIZE)
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -242,7 +244,7 @@ def test_a_flawed_mixture_is_found(kernel: str) -> None:
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_one_step_leaves_bounded_latents_exact(kernel: str) -> None:
     gan = uniform_latents()
-    model = LatentPosterior(gan.generator, gan.log_ratio, gan.prior)
+    model = LatentPosterior(gan.generator, gan.log_ratio, gan.prior, chunk_size=CHUNK_SIZE)
     start = gan.law.sample(NUM_CHAINS)
     after = one_step(KERNELS[kernel](model), model.transforms["z"](start))
     assert (after.abs() < 1).all()
@@ -262,7 +264,7 @@ def test_a_mixture_without_a_flaw_passes() -> None:
 def test_several_jumps_in_a_step_leave_exact_draws_exact(num_global: int) -> None:
     """All chains that made any of the jumps arrive, not only those that made the last one."""
     toy = toys.gaussian_shift(0.8, dtype=torch.float64)
-    model = LatentPosterior(toy.generator, toy.log_ratio, toy.prior)
+    model = LatentPosterior(toy.generator, toy.log_ratio, toy.prior, chunk_size=CHUNK_SIZE)
     kernel = LocalGlobal(MALA(model, step_size=0.05), IndependenceMH(model), num_local=1, num_global=num_global)
     # Ten steps: the error of one step is small, and adds up.
     after = steps(kernel, toy.posterior.sample((NUM_CHAINS,)), num_steps=10)

@@ -42,7 +42,7 @@ class Counting:
 
 def two_modes() -> tuple[LatentPosterior, Counting]:
     counting = Counting()
-    return LatentPosterior(torch.nn.Identity(), counting, PRIOR), counting
+    return LatentPosterior(torch.nn.Identity(), counting, PRIOR, chunk_size=10_000), counting
 
 
 def quiet(kernel: BatchKernel, *args, **kwargs) -> VectorizedMCMC:
@@ -55,7 +55,7 @@ def test_data_have_their_mean_and_sd_to_half_a_percent() -> None:
     # x = 1.5 z + 1 with N(0, 1) data: jumps without a new gradient give an sd of 1.05 to 1.07.
     one = torch.ones(1, dtype=torch.float64)
     toy = toys.affine_gaussian(1.5 * one.diag(), one)
-    gan = LatentPosterior(toy.generator, toy.log_ratio, toy.prior)
+    gan = LatentPosterior(toy.generator, toy.log_ratio, toy.prior, chunk_size=10_000)
     kernel = LocalGlobal(MALA(gan), ISIR(gan, num_particles=10), num_local=2)
     mcmc = quiet(kernel, 150, 50, num_chains=4000)
     x = gan.decode(mcmc.get_samples(group_by_chain=True)["z"])
@@ -141,7 +141,7 @@ def test_without_jumps_no_gradient_is_computed_again_and_that_is_reported() -> N
 def test_the_two_acceptance_rates_are_reported_separately() -> None:
     auc = 0.81
     toy = toys.gaussian_shift(auc, dtype=torch.float64)
-    gan = LatentPosterior(toy.generator, toy.log_ratio, toy.prior)
+    gan = LatentPosterior(toy.generator, toy.log_ratio, toy.prior, chunk_size=10_000)
     kernel = LocalGlobal(MALA(gan), IndependenceMH(gan), num_local=1)
     rates: list[Tensor] = []
     mcmc = quiet(

@@ -15,6 +15,7 @@ from tests.mcmc.test_closed_form import (
     check_affine_under_pyro,
     check_bounded,
 )
+from tests.mcmc.test_contract import check_two_processes
 from tests.numbers.size import FULL
 
 pytestmark = pytest.mark.numbers
@@ -26,6 +27,10 @@ def test_one_chain_under_pyro(kernel: str) -> None:
     mcmc = MCMC(EXACT[kernel](gan), num_samples=6000, warmup_steps=300, disable_progbar=True)
     mcmc.run()
     assert_moments(mcmc.get_samples()["z"].reshape(20, 300, 3), toy, kernel, max_relative_se=None)
+
+
+def test_two_spawned_processes_under_pyro(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_two_processes(monkeypatch, "spawn")
 
 
 @pytest.mark.parametrize("kernel", EXACT if FULL else ["MALA", "IndependenceMH"])

@@ -161,9 +161,9 @@ class TestEveryMap:
         toy = toys.gaussian_shift(0.75)
         real, generated = toy.sample_data(20_000), toy.prior.sample((20_000,))
         log_ratio = calibrate(lambda x: 3 * toy.log_ratio(x), real, generated, method=make(cls))
-        gan = LatentPosterior(toy.generator, log_ratio, toy.prior)
+        gan = LatentPosterior(toy.generator, log_ratio, toy.prior, chunk_size=640)
         gan.validate()
-        mcmc = VectorizedMCMC(IndependenceMH(gan), 200, warmup_steps=50, num_chains=64, disable_progbar=True)
+        mcmc = VectorizedMCMC(IndependenceMH(gan), 20, warmup_steps=50, num_chains=640, disable_progbar=True)
         mcmc.run()
         # The truth of this calibrated target, which is not that of the data, by quadrature.
         grid = torch.linspace(-6, 7, 20_001)[:, None]
@@ -193,7 +193,7 @@ class TestEveryMap:
         toy = toys.gaussian_shift(0.75)
         rows = toy.sample_data(5000), toy.prior.sample((5000,))
         gan = LatentPosterior(toy.generator, calibrate(toy.log_ratio, *rows, method=make(cls)), toy.prior)
-        mcmc = VectorizedMCMC(MALA(gan), 100, warmup_steps=100, num_chains=32, disable_progbar=True)
+        mcmc = VectorizedMCMC(MALA(gan), 50, warmup_steps=50, num_chains=32, disable_progbar=True)
         if not cls.is_smooth:
             with pytest.warns(UserWarning, match="the prior alone"):
                 mcmc.run()

@@ -1,12 +1,8 @@
 """The training loop: bit-exact resume after any interruption, and no player is moved by another."""
 
 import copy
-import os
 import signal
-import subprocess
-import sys
 import threading
-import time
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +13,7 @@ from torch.optim import SGD, Adam, lr_scheduler
 
 from pyro_gan._random import rng_state, set_rng_state
 from pyro_gan.training import NonFiniteLoss, Player, train
+from tests.killed import die_at, run_killed
 
 NUM_STEPS, EVERY = 60, 10
 
@@ -118,20 +115,8 @@ def test_interrupted_equals_uninterrupted(tmp_path, seed):
 
 def test_a_killed_process_loses_only_the_steps_since_its_checkpoint(tmp_path, seed):
     path = tmp_path / "run.pt"
-    command = [sys.executable, __file__, str(path), str(seed)]
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(sys.path),
-        "OMP_NUM_THREADS": str(torch.get_num_threads()),
-    }
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if int(line) == 3 * EVERY + 5:
-                process.kill()
-                break
-    assert process.returncode == -signal.SIGKILL
-    kept = torch.load(path, weights_only=True)["progress"]["step"]
-    assert kept % EVERY == 0 and 3 * EVERY <= kept < NUM_STEPS
+    run_killed(lambda: run(seed, path, die_at(3 * EVERY + 5)))
+    assert torch.load(path, weights_only=True)["progress"]["step"] == 3 * EVERY
     assert_equal_bits(run(seed, path), run(seed))
 
 
@@ -370,13 +355,3 @@ def test_a_state_that_could_not_be_read_back_never_replaces_a_good_checkpoint(tm
         )
     assert torch.load(tmp_path / "run.pt", weights_only=True)["progress"]["step"] == 1
     assert [file.name for file in tmp_path.iterdir()] == ["run.pt"]
-
-
-if __name__ == "__main__":  # the process that the test above kills
-
-    def slowly(step):
-        sys.stdout.write(f"{step}\n")
-        sys.stdout.flush()
-        time.sleep(0.02)
-
-    run(int(sys.argv[2]), sys.argv[1], slowly)
