@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from pyro_gan.ratio._judge import Scores, mean_and_error, row_losses
+from pyro_gan.ratio._scores import Scores, mean_and_error, row_losses
 from pyro_gan.ratio.diagnostics import FrontierPoint, RatioReport
 
 __all__ = ["complaints", "no_overlap"]

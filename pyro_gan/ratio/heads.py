@@ -21,6 +21,7 @@ from pyro_gan.probes import probe_critic
 from pyro_gan.ratio._holdout import data_rows
 from pyro_gan.ratio.diagnostics import FrontierPoint, RatioReport
 from pyro_gan.ratio.reference import Reference
+from pyro_gan.ratio.telescope import Telescoping
 
 __all__ = ["LogRatio", "look_like_probabilities"]
 
@@ -80,6 +81,8 @@ class LogRatio(nn.Module):
         #: Why the training in `fit_log_ratio` ended, and boosted trees beside it if they were asked for.
         self.ended: str = ""
         self.reference: Reference | None = None
+        #: How a telescoped ratio and a single network compare, if both were fitted; this is the better one.
+        self.telescoping: Telescoping | None = None
 
     @classmethod
     def from_probability(cls, discriminator: Critic) -> LogRatio:

@@ -12,7 +12,9 @@ from pyro_gan.objectives import R1, Bernoulli
 from pyro_gan.ratio import LogRatio, MeanLogRatio, fit_log_ratio
 from pyro_gan.ratio._course import Course
 from pyro_gan.ratio._fit_checks import range_complaint
-from pyro_gan.ratio._judge import Judge, Scores, set_training
+from pyro_gan.ratio._judge import Judge, set_training
+from pyro_gan.ratio._links import Links
+from pyro_gan.ratio._scores import Scores
 from pyro_gan.ratio._verdict import complaints
 from pyro_gan.ratio.diagnostics import FrontierPoint, diagnose
 from tests.statistics import NUM_SE
@@ -47,7 +49,7 @@ def test_the_rows_that_judge_neither_train_nor_choose(fold):
     settings = {"num_validation_draws": 200, "eval_every": 5}
 
     def judge(fold, **start):
-        return Judge(network, log_ratio, data, lambda n: torch.randn(n, 1), 100, course, settings, fold, **start)
+        return Judge(Links([log_ratio]), data, lambda n: torch.randn(n, 1), 100, course, settings, fold, **start)
 
     one = judge(fold)
     parts = one.judging_rows.tolist(), one.choosing_rows.tolist(), one.training_rows.tolist()
