@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -16,6 +16,7 @@ __all__ = [
     "Critic",
     "Generator",
     "Params",
+    "ReplicatedRatio",
     "Tempered",
     "left_shape",
 ]
@@ -82,6 +83,15 @@ class BoundedWeight(Protocol):
     @property
     def log_weight_bound(self) -> float | None:
         """The bound in nats, or None."""
+
+
+@runtime_checkable
+class ReplicatedRatio(Protocol):
+    """A log ratio that may know its own error, from replicates of it that were fitted without a part of the data."""
+
+    @property
+    def replicates(self) -> Sequence[Critic]:
+        """Log ratios `(batch, *event) -> (batch,)`, two or more; none if the error is unknown."""
 
 
 @runtime_checkable

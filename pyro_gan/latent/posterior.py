@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import final
 
 import pyro
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from pyro_gan import checks
 from pyro_gan._networks import by_chunk, check_eval, critic_scores, frozen_twin
 from pyro_gan._random import rng_fork
-from pyro_gan._typing import BoundedRatio, Critic, Generator, Params, left_shape
+from pyro_gan._typing import BoundedRatio, Critic, Generator, Params, ReplicatedRatio, left_shape
 from pyro_gan.checks import count, function
 from pyro_gan.latent.check import examine
 from pyro_gan.latent.prior import LatentPrior, expanded
@@ -212,7 +212,8 @@ class LatentPosterior(nn.Module):
 
         Warns:
             UserWarning: once, with all problems: too few effective draws, one draw with much of the weight, or a heavy
-                Pareto tail, see `WeightTail.complaints`; a wrong E_G[r], at temperature 1 alone, see
+                Pareto tail, or large weights that are uncertain by more than a nat (for a ratio of several networks),
+                see `WeightTail.complaints`; a wrong E_G[r], at temperature 1 alone, see
                 `pyro_gan.ratio.judge_mean_ratio`; moments that become worse; log ratios that are probabilities.
 
         References:
@@ -233,6 +234,7 @@ class LatentPosterior(nn.Module):
             report = examine(
                 self.latents,
                 lambda x: self._score(x, context),
+                [lambda x, one=one: critic_scores(one, x, **expanded(context, len(x))) for one in self._replicates],
                 real,
                 features,
                 num_draws=num_draws,
@@ -258,6 +260,11 @@ class LatentPosterior(nn.Module):
 
     def _score(self, x: Tensor, context: dict[str, Tensor]) -> Tensor:
         return critic_scores(self.log_ratio, x, **expanded(context, len(x)))
+
+    @property
+    def _replicates(self) -> Sequence[Critic]:
+        """Log ratios fitted without a part of the data each; none if there are none."""
+        return self.log_ratio.replicates if isinstance(self.log_ratio, ReplicatedRatio) else ()
 
     def _log_weight(self, z: Tensor, context: dict[str, Tensor]) -> Tensor:
         return self.latents.evaluate(z, lambda x: self._score(x, context), **context) / self.temperature

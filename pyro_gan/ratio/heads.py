@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pyro_gan import checks
 from pyro_gan._networks import by_chunk, check_eval, critic_scores
-from pyro_gan._typing import Critic
+from pyro_gan._typing import Critic, ReplicatedRatio
 from pyro_gan.objectives.base import Objective
 from pyro_gan.objectives.scoring import Bernoulli
 from pyro_gan.objectives.up_to_constant import DonskerVaradhan, Normalised
@@ -170,6 +170,12 @@ class LogRatio(nn.Module):
             scores = by_chunk(lambda rows: critic_scores(critic, rows), generated, chunk_size)
             constant = float(objective.log_constant(scores))
         return cls(critic, Normalised(objective, constant))
+
+    @property
+    def replicates(self) -> list[Critic]:
+        """Log ratios that were each fitted without a part of the data, see `MeanLogRatio`; empty if there are none."""
+        inner = self.critic.replicates if isinstance(self.critic, ReplicatedRatio) else []
+        return [LogRatio(critic, self.objective) for critic in inner]
 
     def extra_repr(self) -> str:
         """Name the objective in the module's `repr`."""
