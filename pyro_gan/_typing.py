@@ -19,6 +19,7 @@ __all__ = [
     "ReplicatedRatio",
     "Tempered",
     "left_shape",
+    "replicates_of",
 ]
 
 #: Latent values by site name. Unconstrained unless a docstring says otherwise.
@@ -101,6 +102,11 @@ class Tempered(Protocol):
     @property
     def temperature(self) -> float:
         """The temperature."""
+
+
+def replicates_of(log_ratio: Critic) -> Sequence[Critic]:
+    """Return a log ratio's replicates, or none if it is of another kind."""
+    return log_ratio.replicates if isinstance(log_ratio, ReplicatedRatio) else ()
 
 
 def left_shape(value: Tensor, event_dim: int) -> torch.Size:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from typing import final
 
 import pyro
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from pyro_gan import checks
 from pyro_gan._networks import by_chunk, check_eval, critic_scores, frozen_twin
 from pyro_gan._random import rng_fork
-from pyro_gan._typing import BoundedRatio, Critic, Generator, Params, ReplicatedRatio, left_shape
+from pyro_gan._typing import BoundedRatio, Critic, Generator, Params, left_shape, replicates_of
 from pyro_gan.checks import count, function
 from pyro_gan.latent.check import examine
 from pyro_gan.latent.prior import LatentPrior, expanded
@@ -234,7 +235,7 @@ class LatentPosterior(nn.Module):
             report = examine(
                 self.latents,
                 lambda x: self._score(x, context),
-                [lambda x, one=one: critic_scores(one, x, **expanded(context, len(x))) for one in self._replicates],
+                [partial(self._score, context=context, by=each) for each in replicates_of(self.log_ratio)],
                 real,
                 features,
                 num_draws=num_draws,
@@ -258,13 +259,8 @@ class LatentPosterior(nn.Module):
 
         probe(self.generator, self.prior, run, self.generator, self.log_ratio)
 
-    def _score(self, x: Tensor, context: dict[str, Tensor]) -> Tensor:
-        return critic_scores(self.log_ratio, x, **expanded(context, len(x)))
-
-    @property
-    def _replicates(self) -> Sequence[Critic]:
-        """Log ratios fitted without a part of the data each; none if there are none."""
-        return self.log_ratio.replicates if isinstance(self.log_ratio, ReplicatedRatio) else ()
+    def _score(self, x: Tensor, context: dict[str, Tensor], by: Critic | None = None) -> Tensor:
+        return critic_scores(self.log_ratio if by is None else by, x, **expanded(context, len(x)))
 
     def _log_weight(self, z: Tensor, context: dict[str, Tensor]) -> Tensor:
         return self.latents.evaluate(z, lambda x: self._score(x, context), **context) / self.temperature

@@ -16,7 +16,7 @@ from torch.nn.functional import softplus
 
 from pyro_gan import checks
 from pyro_gan._networks import check_eval, critic_scores
-from pyro_gan._typing import Critic, ReplicatedRatio
+from pyro_gan._typing import Critic, replicates_of
 from pyro_gan.probes import probe_critic
 from pyro_gan.ratio._complaints import complaints
 from pyro_gan.ratio._holdout import check_rows, disjoint_parts, score_rows
@@ -127,8 +127,7 @@ class CalibratedLogRatio(nn.Module):
     @property
     def replicates(self) -> list[Critic]:
         """The critic's replicates under the same map and guard, see `MeanLogRatio`; empty if there are none."""
-        inner = self.critic.replicates if isinstance(self.critic, ReplicatedRatio) else []
-        return [partial(self._calibrated, critic) for critic in inner]
+        return [partial(self._calibrated, critic) for critic in replicates_of(self.critic)]
 
     def forward(self, x: Float[Tensor, "batch *event"], **context: Tensor) -> Float[Tensor, " batch"]:
         """Return the calibrated, guarded log ratio in nats.

@@ -204,7 +204,7 @@ def fit_log_ratio(
         probe_critic(made, data)
     settings |= {"data of shape": list(data.shape), "objective": repr(objective), "penalty": repr(penalty)}
     left, num_left, start = max_seconds, num_networks * len(sizes), None
-    best: list[Judge] = []
+    log_ratios: list[LogRatio] = []
     for fold, contestants in enumerate(folds):
         judges = []
         for links in contestants:
@@ -224,8 +224,8 @@ def fit_log_ratio(
             # The last evaluation may have taken longer than was allowed.
             left = max(left - course.seconds, MIN_SECONDS)
             judges.append(judge)
-        best.append(winner(judges))
-    judge, log_ratios = best[-1], [judge.links.log_ratio for judge in best]
+        judge = winner(judges)
+        log_ratios.append(judge.links.log_ratio)
     log_ratio = log_ratios[0] if num_networks == 1 else LogRatio(MeanLogRatio(log_ratios), Bernoulli()).eval()
     log_ratio.ended = "; ".join(member.ended for member in log_ratios)
     scores = score_both(log_ratio, *judge.judging_sets)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pyro_gan import checks
 from pyro_gan._networks import by_chunk, check_eval, critic_scores
-from pyro_gan._typing import Critic, ReplicatedRatio
+from pyro_gan._typing import Critic, replicates_of
 from pyro_gan.objectives.base import Objective
 from pyro_gan.objectives.scoring import Bernoulli
 from pyro_gan.objectives.up_to_constant import DonskerVaradhan, Normalised
@@ -174,8 +174,7 @@ class LogRatio(nn.Module):
     @property
     def replicates(self) -> list[Critic]:
         """Log ratios that were each fitted without a part of the data, see `MeanLogRatio`; empty if there are none."""
-        inner = self.critic.replicates if isinstance(self.critic, ReplicatedRatio) else []
-        return [LogRatio(critic, self.objective) for critic in inner]
+        return [LogRatio(critic, self.objective) for critic in replicates_of(self.critic)]
 
     def extra_repr(self) -> str:
         """Name the objective in the module's `repr`."""

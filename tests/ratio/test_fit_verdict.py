@@ -92,6 +92,14 @@ def test_a_ratio_no_better_than_a_constant():
     assert SEPARATES in text
 
 
+@pytest.mark.parametrize("share, is_wrong", [(0.25, True), (1.0, False)])
+def test_a_ratio_that_has_not_learnt_by_how_much(share, is_wrong):
+    """Of N(3, 1) against N(0, 1), a quarter of the exact log ratio has the mean exp(9/32 - 9/8) = .43 over N(0, 1)."""
+    real, generated = (share * (3 * x - 4.5) for x in (3 + torch.randn(20_000), torch.randn(20_000)))
+    found = list(complaints(diagnose(real, generated), Scores(real.double(), generated.double())))
+    assert len(found) == is_wrong and all("The fresh ratio is wrong" in text for text in found)
+
+
 def test_ranges_of_pixels_in_other_units():
     tanh, sigmoid = torch.rand(50, 28, 28) * 2 - 1, torch.rand(50, 28, 28)
     assert range_complaint(255 * sigmoid, tanh)
