@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -16,8 +16,10 @@ __all__ = [
     "Critic",
     "Generator",
     "Params",
+    "ReplicatedRatio",
     "Tempered",
     "left_shape",
+    "replicates_of",
 ]
 
 #: Latent values by site name. Unconstrained unless a docstring says otherwise.
@@ -85,12 +87,26 @@ class BoundedWeight(Protocol):
 
 
 @runtime_checkable
+class ReplicatedRatio(Protocol):
+    """A log ratio that may know its own error, from replicates of it that were fitted without a part of the data."""
+
+    @property
+    def replicates(self) -> Sequence[Critic]:
+        """Log ratios `(batch, *event) -> (batch,)`, two or more; none if the error is unknown."""
+
+
+@runtime_checkable
 class Tempered(Protocol):
     """A model whose log weight is a log ratio over a temperature."""
 
     @property
     def temperature(self) -> float:
         """The temperature."""
+
+
+def replicates_of(log_ratio: Critic) -> Sequence[Critic]:
+    """Return a log ratio's replicates, or none if it is of another kind."""
+    return log_ratio.replicates if isinstance(log_ratio, ReplicatedRatio) else ()
 
 
 def left_shape(value: Tensor, event_dim: int) -> torch.Size:

@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyro_gan.checks import shaped
+from pyro_gan.importance.jackknife import jackknife_error
 from pyro_gan.importance.mean import effective_size, finite_weights, log_mean_weight, positive_weights
 
 __all__ = ["WeightTail", "has_enough_draws", "smooth", "weight_tail"]
@@ -24,6 +26,9 @@ MAX_WEIGHT_RATIO = 100
 #: The shape of a tail is an extrapolation. If no weight reaches so many times the mean, at least a tenth of the
 #: draws are effective, and a tail that heavy would long have shown larger weights.
 MIN_RATIO_FOR_PARETO_K = 10
+
+#: Above this error in nats, a factor of e, the largest weights say little about the data.
+MAX_TOP_ERROR = 1.0
 
 #: Fewest effective draws whose mean can be judged.
 MIN_ESS = 100
@@ -49,6 +54,9 @@ class WeightTail(NamedTuple):
             estimates log Z.
         log_mean_weight_se: Its standard error by the delta method, NaN for a single draw. Like the mean, it does not
             see regions without a draw.
+        top_error: Root mean square over the largest weights, those that the Pareto shape is fitted to, of the standard
+            error in nats of the log of a weight's share, from replicates of the weights; NaN if a replicate there is
+            zero, None without replicates.
     """
 
     num_draws: int
@@ -58,14 +66,26 @@ class WeightTail(NamedTuple):
     pareto_k: float
     log_mean_weight: float
     log_mean_weight_se: float
+    top_error: float | None = None
+
+    @property
+    def uncertainty(self) -> str:
+        """What is wrong with the error of the largest weights, as a short text; empty if nothing is or it is unknown.
+
+        Wrong is an error above one nat.
+        """
+        error = self.top_error
+        if error is None or error <= MAX_TOP_ERROR:
+            return ""
+        return f"the largest weights are uncertain by {error:.2g} nats > {MAX_TOP_ERROR:g}"
 
     @property
     def complaints(self) -> tuple[str, ...]:
         """What is wrong with the weights, each as a short text; empty if nothing is.
 
         Wrong are an ESS below 1 % of the draws, a draw with more than .1 % of the weight (of fewer than 1e5 draws, more
-        than 100 times the mean weight), and a Pareto k above .7 if the largest weight is 10 times the mean or more. A
-        figure that is NaN is wrong.
+        than 100 times the mean weight), a Pareto k above .7 if the largest weight is 10 times the mean or more, and an
+        `uncertainty` of the largest weights. A figure that is NaN is wrong.
         """
         ess, share, k = self.ess_fraction, self.largest_weight_share, self.pareto_k
         limit = max(MAX_WEIGHT_SHARE, MAX_WEIGHT_RATIO / self.num_draws)
@@ -76,15 +96,20 @@ class WeightTail(NamedTuple):
             f"Pareto k {k:.2f} > {MAX_PARETO_K}": k <= MAX_PARETO_K
             or (share * self.num_draws < MIN_RATIO_FOR_PARETO_K and not math.isnan(k)),
         }
-        return tuple(text for text, holds in limits.items() if not holds)
+        found = [text for text, holds in limits.items() if not holds]
+        return tuple(found + [self.uncertainty] if self.uncertainty else found)
 
 
-def weight_tail(log_weights: Float[Tensor, " draw"]) -> WeightTail:
+def weight_tail(
+    log_weights: Float[Tensor, " draw"], *, replicates: Float[Tensor, "replicate draw"] | None = None
+) -> WeightTail:
     """Diagnose importance weights before anyone relies on them.
 
     Args:
         log_weights: `(draw,)`, in nats; minus infinity is a weight of zero. A constant added to all of them changes
             `log_mean_weight` alone.
+        replicates: The same log weights as each of several fits without a part of the data gives them, for
+            `top_error`; a constant added to one of them changes nothing. None if they are unknown.
 
     Returns:
         The figures, as Python numbers computed in float64.
@@ -112,6 +137,7 @@ def weight_tail(log_weights: Float[Tensor, " draw"]) -> WeightTail:
         pareto_k=_smooth(values)[1],
         log_mean_weight=float(mean.value),
         log_mean_weight_se=float(mean.standard_error),
+        top_error=None if replicates is None else _top_error(values, replicates),
     )
 
 
@@ -165,15 +191,28 @@ def smooth(log_weights: Float[Tensor, " draw"]) -> tuple[Float[Tensor, " draw"],
     return smoothed.to(log_weights), pareto_k
 
 
+def _num_tail(num_positive: int) -> int:
+    """Return how many of the largest weights are the tail: ArviZ takes this many, give or take one."""
+    return math.ceil(min(num_positive / 5, 3 * math.sqrt(num_positive)))
+
+
+def _top_error(values: Tensor, replicates: Tensor) -> float:
+    cure = "Each has one log weight for each draw."
+    shaped("replicates", replicates, ("replicate", len(values)), cure=cure)
+    each = torch.stack([positive_weights(one) for one in replicates])
+    shares = each - each.logsumexp(1, keepdim=True)
+    largest = values.topk(_num_tail(int(torch.isfinite(values).sum()))).indices
+    return float(jackknife_error(shares[:, largest]).square().mean().sqrt())
+
+
 def _smooth(values: Tensor) -> tuple[Tensor, float]:
     # Zero weights say nothing about the tail: ArviZ is given the others alone.
     positive = torch.isfinite(values)
     body = values[positive]
     if len(body) < MIN_FOR_SMOOTHING:
         return values, math.inf
-    # ArviZ takes this many, give or take one, as the tail; it wants five of them above the next weight.
-    num_tail = math.ceil(min(len(body) / 5, 3 * math.sqrt(len(body))))
-    top = body.topk(num_tail + 1).values
+    # ArviZ wants five weights of the tail above the next one.
+    top = body.topk(_num_tail(len(body)) + 1).values
     num_above = int((top > top[-1]).sum())
     if num_above < 5:
         return values, math.inf if num_above else -math.inf

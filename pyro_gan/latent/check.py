@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -28,6 +28,7 @@ MIN_REAL = 100
 def examine(
     latents: LatentPrior,
     score: Callable[[Tensor], Float[Tensor, " row"]],
+    replicates: Sequence[Callable[[Tensor], Float[Tensor, " row"]]],
     real: Tensor | None,
     features: Callable[[Tensor], Tensor] | None,
     *,
@@ -42,6 +43,7 @@ def examine(
     Args:
         latents: The generator and the prior.
         score: Data `(row, *event)` to log ratios at temperature 1.
+        replicates: The same from fits without a part of the data each; empty if there are none.
         real: Real rows, or None.
         features: Data to columns, or None for `RandomFeatures`.
         num_draws: Prior draws to score.
@@ -51,25 +53,32 @@ def examine(
         context: Keywords of a conditional generator.
     """
     z = latents.prior.sample(torch.Size([num_draws]))
+    num_scores = 1 + len(replicates)
+
+    def scores(x: Tensor) -> Tensor:
+        return torch.stack([_double(each(x)) for each in (score, *replicates)], dim=1)
+
+    of_real = moments = None
     if real is None:
-        log_ratio, of_real, moments = latents.evaluate(z, score, **context), None, None
-        tail = weight_tail(log_ratio / temperature)
+        generated = latents.evaluate(z, scores, **context)
     else:
         _check_real(real, latents.generate(z[:1], **context))
         columns = checks.function("features", RandomFeatures(real, seed=seed) if features is None else features)
 
         def both(x: Tensor) -> Tensor:
             # In one pass, so that no more than a chunk of generated data is ever held.
-            return torch.cat([_double(score(x)).unsqueeze(1), _columns(columns(x), len(x))], dim=1)
+            return torch.cat([scores(x), _columns(columns(x), len(x))], dim=1)
 
         generated = latents.evaluate(z, both, **context)
-        scored = by_chunk(both, real, latents.chunk_size)
-        log_ratio, of_real = generated[:, 0], scored[:, 0]
-        tail = weight_tail(log_ratio / temperature)
-        moments = moment_change(scored[:, 1:], generated[:, 1:], log_ratio / temperature, seed=seed)
+        of_real = by_chunk(lambda x: _double(score(x)), real, latents.chunk_size)
+        of_features = by_chunk(lambda x: _columns(columns(x), len(x)), real, latents.chunk_size)
+    log_ratio, others = generated[:, 0], generated[:, 1:num_scores].T / temperature
+    weights, spread = log_ratio / temperature, others if replicates else None
+    if real is not None:
+        moments = moment_change(of_features, generated[:, num_scores:], weights, replicates=spread, seed=seed)
     return PosteriorReport(
         temperature=temperature,
-        tail=tail,
+        tail=weight_tail(weights, replicates=spread),
         mean_ratio=judge_mean_ratio(log_ratio, of_real, is_normalised=is_normalised),
         moments=moments,
         is_probability=look_like_probabilities(log_ratio),

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from pyro_gan import checks
 from pyro_gan._networks import by_chunk, by_row, check_eval, critic_scores, frozen_twin
 from pyro_gan._random import rng_fork
-from pyro_gan._typing import BoundedRatio, Critic, Generator, Params, left_shape
+from pyro_gan._typing import BoundedRatio, Critic, Generator, Params, left_shape, replicates_of
 from pyro_gan.checks import count, function
 from pyro_gan.latent.check import examine
 from pyro_gan.latent.prior import LatentPrior, expanded
@@ -214,7 +214,8 @@ class LatentPosterior(nn.Module):
 
         Warns:
             UserWarning: once, with all problems: too few effective draws, one draw with much of the weight, or a heavy
-                Pareto tail, see `WeightTail.complaints`; a wrong E_G[r], at temperature 1 alone, see
+                Pareto tail, or large weights that are uncertain by more than a nat (for a ratio of several networks),
+                see `WeightTail.complaints`; a wrong E_G[r], at temperature 1 alone, see
                 `pyro_gan.ratio.judge_mean_ratio`; moments that become worse; log ratios that are probabilities.
 
         References:
@@ -235,6 +236,7 @@ class LatentPosterior(nn.Module):
             report = examine(
                 self.latents,
                 lambda x: self._score(x, context),
+                [partial(self._score, context=context, by=each) for each in replicates_of(self.log_ratio)],
                 real,
                 features,
                 num_draws=num_draws,
@@ -258,8 +260,8 @@ class LatentPosterior(nn.Module):
 
         probe(self.generator, self.prior, run, self.generator, self.log_ratio)
 
-    def _score(self, x: Tensor, context: dict[str, Tensor]) -> Tensor:
-        return by_row(partial(critic_scores, self.log_ratio), x, **expanded(context, len(x)))
+    def _score(self, x: Tensor, context: dict[str, Tensor], by: Critic | None = None) -> Tensor:
+        return by_row(partial(critic_scores, self.log_ratio if by is None else by), x, **expanded(context, len(x)))
 
     def _log_weight(self, z: Tensor, context: dict[str, Tensor]) -> Tensor:
         return self.latents.evaluate(z, lambda x: self._score(x, context), **context) / self.temperature

@@ -50,6 +50,8 @@ class PosteriorReport:
             ("Pareto k", f"{tail.pareto_k:.2f}", "below .7, if the largest weight is 10 times the mean"),
             ("E_G[r]", f"{mean.value:.3g} +- {mean.standard_error:.2g}", f"1: {self.mean_ratio_verdict}"),
         ]
+        if tail.top_error is not None:
+            table.insert(4, ("largest weights, nats", f"+- {tail.top_error:.3g}", "below 1"))
         if mean.constant is not None:
             removed = f"{mean.constant:+.3f} +- {mean.constant_se:.3f}"
             table.append(("constant removed, nats", removed, "any; it harms no sampler"))
@@ -76,7 +78,14 @@ class PosteriorReport:
                 "All log ratios lie in [0, 1], which an exact log ratio cannot: the critic seems to return "
                 "probabilities. Build the log ratio by LogRatio.from_probability(discriminator)."
             )
-        if tail.complaints:
+        heavy = [text for text in tail.complaints if text != tail.uncertainty]
+        if tail.uncertainty:
+            yield (
+                f"The log ratio is not known well enough where it is large: {tail.uncertainty}, by the spread of its "
+                f"networks over the {tail.num_draws} draws. Fit it to more rows or with more overlap, or raise the "
+                "temperature."
+            )
+        if heavy:
             helps = moments is not None and moments.verdict == "better"
             verdict = (
                 "yet the weights move the moments towards the data; the samples need many draws"
@@ -84,7 +93,7 @@ class PosteriorReport:
                 else "and a longer chain gives worse samples, not better"
             )
             yield (
-                f"The log ratio has a heavy tail on this generator ({'; '.join(tail.complaints)}; {tail.num_draws} "
+                f"The log ratio has a heavy tail on this generator ({'; '.join(heavy)}; {tail.num_draws} "
                 f"draws): the target sits on few latents, {verdict}. Cap the ratio (calibrate(..., "
                 "max_log_ratio='auto')), raise the temperature, or fit a ratio with more overlap "
                 "(fit_log_ratio(..., min_ess_fraction=...))."

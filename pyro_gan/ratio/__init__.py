@@ -10,6 +10,7 @@ from pyro_gan.ratio.maps import Beta, Calibrator, Isotonic, MonotoneSpline, Plat
 from pyro_gan.ratio.mean_ratio import MeanRatio, judge_mean_ratio
 from pyro_gan.ratio.moments import MomentChange, moment_change
 from pyro_gan.ratio.reference import Reference
+from pyro_gan.ratio.telescope import SumLogRatio, Telescoping
 
 __all__ = [
     "Beta",
@@ -29,7 +30,9 @@ __all__ = [
     "Reference",
     "Reliability",
     "RowCounts",
+    "SumLogRatio",
     "TailGuard",
+    "Telescoping",
     "Temperature",
     "calibrate",
     "diagnose",

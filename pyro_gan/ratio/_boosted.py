@@ -7,7 +7,8 @@ from torch import Tensor
 
 from pyro_gan._typing import Critic
 from pyro_gan.checks import extra
-from pyro_gan.ratio._judge import Judge, Scores, balanced_log_loss, mean_and_error, row_losses, score_both
+from pyro_gan.ratio._judge import Judge
+from pyro_gan.ratio._scores import Scores, balanced_log_loss, mean_and_error, row_losses, score_both
 from pyro_gan.ratio.reference import Reference
 
 __all__ = ["boosted_log_ratio", "judge_reference"]

@@ -33,6 +33,7 @@ def check_settings(settings: dict[str, Any]) -> None:
     """Raise unless the numbers of a run are in range."""
     for name in ("num_steps", "batch_size", "eval_every", "patience", "num_networks"):
         checks.count(name, settings[name])
+    checks.count("num_bridges", settings["num_bridges"], minimum=0, cure="0 fits one network, without bridges.")
     checks.real("max_seconds", settings["max_seconds"], above=0, cure="Training ends after so many seconds.")
     few = "The effective share of fewer draws is not reliable."
     checks.count("num_validation_draws", settings["num_validation_draws"], minimum=MIN_ROWS, cure=few)

@@ -6,30 +6,24 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import softplus
 
 from pyro_gan._networks import chunk_rows
 from pyro_gan._random import rng_state, set_rng_state
-from pyro_gan._typing import Critic
 from pyro_gan.importance import effective_size
 from pyro_gan.ratio._course import Course, best_point
-from pyro_gan.ratio._holdout import check_rows, score_rows
+from pyro_gan.ratio._holdout import check_rows
+from pyro_gan.ratio._links import Links
+from pyro_gan.ratio._scores import balanced_log_loss, score_both
 from pyro_gan.ratio.diagnostics import FrontierPoint, area_under_curve
-from pyro_gan.ratio.heads import LogRatio
 
-__all__ = ["Judge", "Scores", "balanced_log_loss", "mean_and_error", "row_losses", "score_both", "set_training"]
+__all__ = ["Judge", "set_training"]
 
-
-@final
-class Scores(NamedTuple):
-    """Log ratios of rows of both classes, in float64 on the CPU."""
-
-    real: Tensor
-    generated: Tensor
+#: Bridges need some point in the middle of the rows; so many real rows find one.
+MAX_CENTRED = 10_000
 
 
 @final
@@ -40,8 +34,7 @@ class Judge:
     The rows are in three parts. One trains, one chooses the state, and one, which has chosen nothing, judges it.
 
     Attributes:
-        network: The critic in training.
-        log_ratio: The log ratio around it.
+        links: The log ratio in training, and what it is made of.
         data: All real rows; some are held out at random.
         draw_generated: Maps a number to that many generated rows.
         num_held_out: Number of real rows held out to judge, and again to choose if there is one fold.
@@ -57,8 +50,7 @@ class Judge:
             of another judge the sets are the same, and the generators do not move.
     """
 
-    network: nn.Module
-    log_ratio: LogRatio
+    links: Links
     data: Tensor
     draw_generated: Callable[[int], Tensor]
     num_held_out: int
@@ -83,12 +75,17 @@ class Judge:
         if self.course.is_last(step) or step % self.settings["eval_every"] == 0:
             self.frontier.append(self._evaluate(step))
             if best_point(self.frontier, self.settings["min_ess_fraction"]) is self.frontier[-1]:
-                self.best = copy.deepcopy(self.network.state_dict())
+                self.best = copy.deepcopy(self.links.network.state_dict())
             if self.course.next_stage(self.frontier):
-                self.network.load_state_dict(self.best)
-            set_training(self.network)
+                self.links.network.load_state_dict(self.best)
+            set_training(self.links.network)
         self.course.set_rate(step)
         return bool(self.course.ended)
+
+    @property
+    def choosing_sets(self) -> tuple[Tensor, Tensor]:
+        """The real and the generated rows that choose, which have not trained."""
+        return self.data[self.choosing_rows], self.generated[: len(self.generated) // 2]
 
     @property
     def judging_sets(self) -> tuple[Tensor, Tensor]:
@@ -130,10 +127,13 @@ class Judge:
         self.course.load_state_dict(state["course"])
 
     def _evaluate(self, step: int) -> FrontierPoint:
-        self.log_ratio.eval()
-        scores = score_both(self.log_ratio, self.data[self.choosing_rows], self.generated[: len(self.generated) // 2])
+        log_ratio = self.links.log_ratio.eval()
+        sets = self.choosing_sets
+        scores = score_both(log_ratio, *sets)
         ess_fraction = float(effective_size(scores.generated)) / len(scores.generated)
-        return FrontierPoint(step, balanced_log_loss(scores), area_under_curve(*scores), ess_fraction)
+        # Where the ends do not overlap the loss between them is nearly zero; that of the bridges still tells states.
+        loss = self.links.held_out_loss(*sets, self.centre) if self.links.has_bridges else balanced_log_loss(scores)
+        return FrontierPoint(step, loss, area_under_curve(*scores), ess_fraction)
 
     def _draw_sets(self, start: dict[str, Any]) -> dict[str, Any]:
         """Draw the sets from that state of torch's generators, and return the state."""
@@ -147,34 +147,13 @@ class Judge:
         rows, num_draws = chunk_rows(None, self.data), 2 * self.settings["num_validation_draws"]
         sizes = [min(rows, num_draws - done) for done in range(0, num_draws, rows)]
         self.generated = torch.cat([self.draw_generated(size) for size in sizes])
+        some = self.data[self.training_rows[:MAX_CENTRED]], self.choosing_sets[1]
+        self.centre = torch.stack([rows.mean(0) for rows in some]).mean(0)
         return start
 
     def _marks(self) -> list[float]:
         """Return numbers that distinguish these sets from others of the same shape."""
         return [float(rows.mean(dtype=torch.float64)) for rows in (self.data[self.choosing_rows], self.generated)]
-
-
-def score_both(log_ratio: Critic, real: Tensor, generated: Tensor) -> Scores:
-    """Return the log ratios of rows of both classes, without gradient."""
-    both = score_rows(log_ratio, real, "held-out real"), score_rows(log_ratio, generated, "generated")
-    return Scores(*(score.cpu().double() for score in both))
-
-
-def row_losses(scores: Scores) -> Scores:
-    """Return the log loss of every row in nats."""
-    return Scores(softplus(-scores.real), softplus(scores.generated))
-
-
-def balanced_log_loss(scores: Scores) -> float:
-    """Return the log loss in nats where each class weighs one half; a constant guess scores log 2."""
-    return sum(float(losses.mean()) for losses in row_losses(scores)) / 2
-
-
-def mean_and_error(real: Tensor, generated: Tensor) -> tuple[float, float]:
-    """Return the mean where each class weighs one half, and its standard error."""
-    parts = (real, generated)
-    mean = sum(float(part.mean()) for part in parts) / 2
-    return mean, math.sqrt(sum(float(part.var(correction=0)) / len(part) for part in parts)) / 2
 
 
 def set_training(network: nn.Module) -> None:

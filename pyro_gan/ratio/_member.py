@@ -11,11 +11,9 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from pyro_gan._networks import critic_scores
 from pyro_gan.objectives.base import Penalty
 from pyro_gan.ratio._course import Course
 from pyro_gan.ratio._judge import Judge, set_training
-from pyro_gan.ratio._verdict import no_overlap
 from pyro_gan.training import Player, train
 
 __all__ = ["Recipe", "train_member"]
@@ -38,12 +36,8 @@ class Recipe(NamedTuple):
 
 
 def train_member(judge: Judge, course: Course, recipe: Recipe) -> None:
-    """Train the judge's network, and leave it in its best state and in evaluation mode.
-
-    Raises:
-        RuntimeError: if no state left enough overlap.
-    """
-    network, objective = judge.network, judge.log_ratio.objective
+    """Train the judge's networks, and leave them in their best state, if there is one, and in evaluation mode."""
+    links, network = judge.links, judge.links.network
     batch_size, device = judge.settings["batch_size"], judge.data.device
 
     def next_batch() -> tuple[Tensor, Tensor]:
@@ -51,10 +45,7 @@ def train_member(judge: Judge, course: Course, recipe: Recipe) -> None:
         return judge.data[judge.training_rows[index]], judge.draw_generated(batch_size)
 
     def loss(batch: tuple[Tensor, Tensor]) -> Tensor:
-        # In one batch: a BatchNorm that saw one class at a time would have other statistics than in use.
-        scores = critic_scores(network, torch.cat(batch))
-        value = objective.critic_loss(scores[:batch_size], scores[batch_size:])
-        return value if recipe.penalty is None else value + recipe.penalty(network, *batch)
+        return links.loss(*batch, judge.centre, penalty=recipe.penalty)
 
     schedule = None if recipe.scheduler is None else recipe.scheduler(course.optimizer)
     course.set_rate(0)
@@ -69,8 +60,7 @@ def train_member(judge: Judge, course: Course, recipe: Recipe) -> None:
         checkpoint_every=judge.settings["eval_every"],
         progress=recipe.progress,
     )
-    if not judge.best:
-        raise RuntimeError(no_overlap(judge.frontier, course.min_ess_fraction))
-    network.load_state_dict(judge.best)
-    judge.log_ratio.eval()
-    judge.log_ratio.frontier, judge.log_ratio.ended = tuple(judge.frontier), course.ended
+    if judge.best:
+        network.load_state_dict(judge.best)
+    links.log_ratio.eval()
+    links.log_ratio.frontier, links.log_ratio.ended = tuple(judge.frontier), course.ended

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from pyro_gan.ratio._judge import Scores, mean_and_error, row_losses
+from pyro_gan.ratio._scores import Scores, mean_and_error, row_losses
 from pyro_gan.ratio.diagnostics import FrontierPoint, RatioReport
+from pyro_gan.ratio.mean_ratio import judge_mean_ratio
 
 __all__ = ["complaints", "no_overlap"]
 
@@ -19,6 +20,7 @@ SURE = 2.0
 def complaints(report: RatioReport, scores: Scores) -> Iterator[str]:
     """Yield what the rows that judge say against a fresh ratio."""
     gain, error = mean_and_error(*(math.log(2) - losses for losses in row_losses(scores)))
+    mean = judge_mean_ratio(scores.generated, scores.real)
     if report.auc > MAX_AUC or report.slope == math.inf:
         yield (
             f"The fresh critic separates data from generated rows (held-out AUC {report.auc:.5f}): they do not "
@@ -35,6 +37,13 @@ def complaints(report: RatioReport, scores: Scores) -> Iterator[str]:
         yield (
             f"The held-out slope is {report.slope}: no line maps this log ratio to the labels. Train longer, or with "
             "another learning rate."
+        )
+    elif mean.verdict == "wrong":
+        yield (
+            f"The fresh ratio is wrong: its mean over held-out generated rows is {mean.value:.3g} +- "
+            f"{mean.standard_error:.2g}, without its constant, and must be 1. The critic has learnt to tell the sides "
+            "apart, and not yet by how much: train longer. If the data are few, or hardly overlap, fit the ratio of "
+            "features instead (see fit_log_ratio)."
         )
 
 

@@ -6,6 +6,7 @@ import copy
 import math
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, final
 
 import torch
@@ -15,7 +16,7 @@ from torch.nn.functional import softplus
 
 from pyro_gan import checks
 from pyro_gan._networks import by_row, check_eval, critic_scores
-from pyro_gan._typing import Critic
+from pyro_gan._typing import Critic, replicates_of
 from pyro_gan.probes import probe_critic
 from pyro_gan.ratio._complaints import complaints
 from pyro_gan.ratio._holdout import check_rows, disjoint_parts, score_rows
@@ -123,6 +124,11 @@ class CalibratedLogRatio(nn.Module):
         cap = float(self.guard.cap)
         return cap if math.isfinite(cap) else None
 
+    @property
+    def replicates(self) -> list[Critic]:
+        """The critic's replicates under the same map and guard, see `MeanLogRatio`; empty if there are none."""
+        return [partial(self._calibrated, critic) for critic in replicates_of(self.critic)]
+
     def forward(self, x: Float[Tensor, "batch *event"], **context: Tensor) -> Float[Tensor, " batch"]:
         """Return the calibrated, guarded log ratio in nats.
 
@@ -133,10 +139,10 @@ class CalibratedLogRatio(nn.Module):
         Returns:
             `(batch,)`, differentiable in `x` where the critic is.
         """
-        return by_row(self._nats, x, **context)
+        return by_row(partial(self._calibrated, self.critic), x, **context)
 
-    def _nats(self, x: Tensor, **context: Tensor) -> Tensor:
-        return self.guard(self.calibrator(critic_scores(self.critic, x, **context)))
+    def _calibrated(self, critic: Critic, x: Tensor, /, **context: Tensor) -> Tensor:
+        return self.guard(self.calibrator(critic_scores(critic, x, **context)))
 
 
 def calibrate(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import final
 
@@ -12,6 +11,8 @@ from torch import Tensor, nn
 
 from pyro_gan import checks
 from pyro_gan._networks import by_row, critic_scores
+from pyro_gan._typing import Critic
+from pyro_gan.importance import jackknife_error
 
 __all__ = ["MeanLogRatio"]
 
@@ -52,6 +53,11 @@ class MeanLogRatio(nn.Module):
         checks.count("number of members", len(members), minimum=2, cure="The spread of one is unknown.")
         self.members = nn.ModuleList(members)
 
+    @property
+    def replicates(self) -> list[Critic]:
+        """The members: the tail of the weights and the change of moments take their error from them."""
+        return list(self.members)
+
     def forward(self, x: Float[Tensor, "batch *event"], **context: Tensor) -> Float[Tensor, " batch"]:
         """Return the mean log ratio in nats, `(batch,)`."""
         return by_row(lambda rows, **row_context: self.each(rows, **row_context).mean(0), x, **context)
@@ -62,5 +68,4 @@ class MeanLogRatio(nn.Module):
 
     def standard_error(self, x: Float[Tensor, "batch *event"], **context: Tensor) -> Float[Tensor, " batch"]:
         """Return the jackknife's standard error of the mean log ratio in nats, `(batch,)`."""
-        number = len(self.members)
-        return self.each(x, **context).std(0, correction=0) * math.sqrt(number - 1)
+        return jackknife_error(self.each(x, **context))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pyro_gan import checks
 from pyro_gan._networks import by_chunk, by_row, check_eval, critic_scores
-from pyro_gan._typing import Critic
+from pyro_gan._typing import Critic, replicates_of
 from pyro_gan.objectives.base import Objective
 from pyro_gan.objectives.scoring import Bernoulli
 from pyro_gan.objectives.up_to_constant import DonskerVaradhan, Normalised
@@ -21,6 +21,7 @@ from pyro_gan.probes import probe_critic
 from pyro_gan.ratio._holdout import data_rows
 from pyro_gan.ratio.diagnostics import FrontierPoint, RatioReport
 from pyro_gan.ratio.reference import Reference
+from pyro_gan.ratio.telescope import Telescoping
 
 __all__ = ["LogRatio", "look_like_probabilities"]
 
@@ -80,6 +81,8 @@ class LogRatio(nn.Module):
         #: Why the training in `fit_log_ratio` ended, and boosted trees beside it if they were asked for.
         self.ended: str = ""
         self.reference: Reference | None = None
+        #: How a telescoped ratio and a single network compare, if both were fitted; this is the better one.
+        self.telescoping: Telescoping | None = None
 
     @classmethod
     def from_probability(cls, discriminator: Critic) -> LogRatio:
@@ -167,6 +170,11 @@ class LogRatio(nn.Module):
             scores = by_chunk(lambda rows: critic_scores(critic, rows), generated, chunk_size)
             constant = float(objective.log_constant(scores))
         return cls(critic, Normalised(objective, constant))
+
+    @property
+    def replicates(self) -> list[Critic]:
+        """Log ratios that were each fitted without a part of the data, see `MeanLogRatio`; empty if there are none."""
+        return [LogRatio(critic, self.objective) for critic in replicates_of(self.critic)]
 
     def extra_repr(self) -> str:
         """Name the objective in the module's `repr`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import final
 
@@ -10,7 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pyro_gan import checks
-from pyro_gan.importance import finite_weights, has_enough_draws, weight_tail
+from pyro_gan.importance import finite_weights, has_enough_draws, jackknife_error, weight_tail
+from pyro_gan.importance.mean import positive_weights
 
 __all__ = ["MomentChange", "moment_change"]
 
@@ -43,13 +45,15 @@ class MomentChange:
     #: The gap without weights (r = 1), and with them.
     before: float
     after: float
-    #: After minus before, and its bootstrap error over the real and the generated rows.
+    #: After minus before, and its error: the bootstrap's over the real and the generated rows, and that of the ratio.
     change: float
     change_se: float
     #: Effective number of the weighted rows.
     ess: float
     #: "better", "worse", "no difference that these rows can show", or "too few effective draws".
     verdict: str
+    #: The part of `change_se` that is the error of the ratio itself, from its replicates; None without them.
+    ratio_se: float | None
     #: The columns with the largest gap after weighting, worst first: index, gap before and gap after.
     worst: tuple[tuple[int, float, float], ...]
 
@@ -69,6 +73,7 @@ def moment_change(
     features_generated: Float[Tensor, "generated feature"],
     log_weights: Float[Tensor, " generated"],
     *,
+    replicates: Float[Tensor, "replicate generated"] | None = None,
     num_bootstrap: int = 200,
     seed: int = 0,
 ) -> MomentChange:
@@ -89,6 +94,9 @@ def moment_change(
         features_generated: The same columns of generated rows.
         log_weights: Log weight of each generated row, in nats, up to a constant: log ratios, divided by a temperature
             if there is one; minus infinity is a weight of zero.
+        replicates: The same log weights as each of several fits without a part of the data gives them, such as those of
+            `MeanLogRatio.each`. The jackknife's error of the change over them is then a part of `change_se`. None if
+            they are unknown.
         num_bootstrap: Bootstrap replicates for the error of the change.
         seed: Of the bootstrap, which has its own generator.
 
@@ -132,6 +140,8 @@ def moment_change(
     unit = real.square().mean(0)
     before, after = _gaps(sides, [torch.ones(1, len(side), dtype=torch.float64) for side in (real, generated)], unit)
     change, error = float((after - before).mean()), _bootstrap_error(sides, unit, num_bootstrap, seed)
+    ratio_error = None if replicates is None else _ratio_error(sides, unit, replicates)
+    error = math.hypot(error, ratio_error or 0.0)
     # Weights that are all equal change nothing, and neither do replicates: what is left is rounding.
     rounding = ROUNDING * float((after.abs() + before.abs()).mean())
     worst = after[0].topk(min(NUM_WORST, len(index))).indices
@@ -145,6 +155,7 @@ def moment_change(
         change_se=error,
         ess=tail.ess,
         verdict=_verdict(change, error + rounding, has_enough_draws(log_weights)),
+        ratio_se=ratio_error,
         worst=tuple((int(index[i]), float(before[0, i]), float(after[0, i])) for i in worst),
     )
 
@@ -183,6 +194,20 @@ def _gaps(sides: tuple[_Sums, _Sums, _Sums], counts: list[Tensor], unit: Tensor)
         for other, other_noise in (side(counts[1]) for side in (plain, weighted))
     )
     return before, after
+
+
+def _ratio_error(sides: tuple[_Sums, _Sums, _Sums], unit: Tensor, replicates: Tensor) -> float:
+    """Return the jackknife's error of the mean change over replicates of the weights."""
+    of_real, plain, _ = sides
+    cure = "Each has one log weight for each generated row."
+    checks.shaped("replicates", replicates, ("replicate", len(plain.table)), cure=cure)
+    ones = [torch.ones(1, len(side.table), dtype=torch.float64) for side in (of_real, plain)]
+    changes = []
+    for log_weights in replicates:
+        weighted = _Sums(plain.table, torch.softmax(positive_weights(log_weights), 0))
+        before, after = _gaps((of_real, plain, weighted), ones, unit)
+        changes.append((after - before).mean())
+    return float(jackknife_error(torch.stack(changes)))
 
 
 def _bootstrap_error(sides: tuple[_Sums, _Sums, _Sums], unit: Tensor, number: int, seed: int) -> float:

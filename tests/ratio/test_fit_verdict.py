@@ -12,7 +12,9 @@ from pyro_gan.objectives import R1, Bernoulli
 from pyro_gan.ratio import LogRatio, MeanLogRatio, fit_log_ratio
 from pyro_gan.ratio._course import Course
 from pyro_gan.ratio._fit_checks import range_complaint
-from pyro_gan.ratio._judge import Judge, Scores, set_training
+from pyro_gan.ratio._judge import Judge, set_training
+from pyro_gan.ratio._links import Links
+from pyro_gan.ratio._scores import Scores
 from pyro_gan.ratio._verdict import complaints
 from pyro_gan.ratio.diagnostics import FrontierPoint, diagnose
 from tests.statistics import NUM_SE
@@ -47,7 +49,7 @@ def test_the_rows_that_judge_neither_train_nor_choose(fold):
     settings = {"num_validation_draws": 200, "eval_every": 5}
 
     def judge(fold, **start):
-        return Judge(network, log_ratio, data, lambda n: torch.randn(n, 1), 100, course, settings, fold, **start)
+        return Judge(Links([log_ratio]), data, lambda n: torch.randn(n, 1), 100, course, settings, fold, **start)
 
     one = judge(fold)
     parts = one.judging_rows.tolist(), one.choosing_rows.tolist(), one.training_rows.tolist()
@@ -88,6 +90,14 @@ def test_a_ratio_no_better_than_a_constant():
     apart = Scores(useful.real + 20, useful.generated)
     (text,) = complaints(diagnose(*apart), apart)
     assert SEPARATES in text
+
+
+@pytest.mark.parametrize("share, is_wrong", [(0.25, True), (1.0, False)])
+def test_a_ratio_that_has_not_learnt_by_how_much(share, is_wrong):
+    """Of N(3, 1) against N(0, 1), a quarter of the exact log ratio has the mean exp(9/32 - 9/8) = .43 over N(0, 1)."""
+    real, generated = (share * (3 * x - 4.5) for x in (3 + torch.randn(20_000), torch.randn(20_000)))
+    found = list(complaints(diagnose(real, generated), Scores(real.double(), generated.double())))
+    assert len(found) == is_wrong and all("The fresh ratio is wrong" in text for text in found)
 
 
 def test_ranges_of_pixels_in_other_units():
