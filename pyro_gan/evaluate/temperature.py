@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple, final
 
@@ -156,9 +155,7 @@ def _step(
     num_bootstrap: int,
     seed: int,
 ) -> TemperatureStep:
-    # The power of a ratio of zero is zero, but 0 times minus infinity is not a number.
-    scores = finite_weights(log_ratio)
-    weights = torch.where(torch.isneginf(scores), -math.inf, power * scores)
+    weights = power * finite_weights(log_ratio)
     change = frechet_change(features, weights, real_features, num_bootstrap=num_bootstrap, seed=seed)
     quantile = float(torch.distributions.Normal(0.0, 1.0).icdf(torch.tensor(1 - level)))
     # A NaN is no improvement.

@@ -65,8 +65,8 @@ def improve(
     The judge is the Frechet distance of the features. It sees what the features see, and no more.
 
     Args:
-        generator: The trained generator, `(batch, *latent) -> (batch, *event)`, in evaluation mode. Of a conditional one
-            improve `lambda z: generator(z, y)`, with real rows of that condition.
+        generator: The trained generator, `(batch, *latent) -> (batch, *event)`, in evaluation mode. Of a conditional
+            one improve `lambda z: generator(z, y)`, with real rows of that condition.
         real: Real rows, `(real, *event)`, that did not train the critic. At least 400; some thousands are better.
         prior: Distribution of the latents.
         critic: The generator's own critic or any other, to be calibrated.

@@ -187,8 +187,9 @@ def calibrate(
 
     Warns:
         UserWarning: if real and generated rows have different ranges; if the scores look like probabilities, fall where
-            they should rise, or separate the classes; if the fitted map falls or is nearly flat although the critic ranks well, or predicts no better than a constant; if
-            the guard bends a tenth of the real rows or more, or raises the held-out log loss by more than its error.
+            they should rise, or separate the classes; if the fitted map falls or is nearly flat although the critic
+            ranks well, or predicts no better than a constant; if the guard bends a tenth of the real rows or more, or
+            raises the held-out log loss by more than its error.
 
     References:
         Metropolis-Hastings Generative Adversarial Networks, R. Turner et al., 2019, https://arxiv.org/abs/1811.11357;
