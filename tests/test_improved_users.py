@@ -79,6 +79,36 @@ def test_a_row_is_one_number() -> None:
     assert better.temperature < 2 and better(5).shape == (5,)
 
 
+def test_what_certifies_has_chosen_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Default features come from the rows that fit; other rows and draws choose, and again others certify."""
+    monkeypatch.setattr(one_call, "MAX_JUDGING_ROWS", 110)
+    real = data(500)
+    seen, made_of = [], []
+
+    def features(rows: Tensor) -> Tensor:
+        seen.append(rows)
+        return rows
+
+    monkeypatch.setattr(one_call, "RandomFeatures", lambda rows, *, seed: made_of.append(rows) or features)
+    report = improved(real, features=None).report
+    assert report.num_real == (280, 110, 110) and report.certified
+    known = {tuple(row) for row in real.tolist()}
+    used = {tuple(row) for rows in seen for row in rows.tolist()}
+    fitted = {tuple(row) for row in made_of[0].tolist()}
+    assert len(fitted) == 280 and len(used & known) == 220 and not used & fitted
+    # Draws choose, certify, and are checked.
+    assert len(used - known) > 2.9 * one_call.NUM_DRAWS
+
+
+def test_the_report_has_what_is_said_of_the_ratio_and_by_the_check() -> None:
+    """A critic of the wrong sign is named by the calibration, and one that harms by the check."""
+    report = improved(data(400), critic=lambda x: -line(x)).report
+    assert any("calibrated critic: The critic scores real data no higher" in message for message in report.messages)
+    report = improved(data(400, 20.0)).report
+    assert any("mean ratio over generated data" in message for message in report.messages)
+    assert report.check is not None and all(text in str(report) for text in report.messages)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
