@@ -21,7 +21,7 @@ def critic_witnesses(
     One critic is trained on the outputs of both sides together, because a critic of one side would learn less from
     fewer effective rows, and that side would look better. It finds what is wrong with their mixture.
     """
-    table, unfitted = classifier_for(np.concatenate([x, real]).astype(np.float32), classifier, seed)
+    table, unfitted = classifier_for(np.concatenate([x, real]).astype(np.float32), classifier, seed, is_table=True)
     x, real = table[: len(x)], table[len(x) :]
     rng = np.random.default_rng(seed)
     named_real, below = np.zeros(len(x)), np.zeros(len(x))

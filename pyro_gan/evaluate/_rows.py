@@ -137,16 +137,24 @@ def pool_rows(outputs: Tensor, real: Tensor, *, num_parts: int, seed: int) -> Po
     return Pool(rows, is_real, identity, part_of[identity])
 
 
-def classifier_for(rows: np.ndarray, classifier: Any, seed: int) -> tuple[np.ndarray, Callable[[], Any]]:
+def classifier_for(
+    rows: np.ndarray, classifier: Any, seed: int, *, is_table: bool
+) -> tuple[np.ndarray, Callable[[], Any]]:
     """Return the rows as a classifier sees them, and a function that makes an unfitted copy of it.
 
     The default is a network of two hidden layers, stopped early, on scaled features.
+
+    Args:
+        rows: Flattened rows, `(row, feature)`.
+        classifier: An unfitted classifier of scikit-learn's, or None.
+        seed: Of the default.
+        is_table: Whether each feature has a unit of its own, as columns have; pixels share one.
     """
     with extra("evaluate"):
         from sklearn.base import BaseEstimator, clone
         from sklearn.neural_network import MLPClassifier
     if classifier is None:
-        rows = _scaled(rows)
+        rows = _scaled(rows, is_table=is_table)
         classifier = MLPClassifier(
             (128, 128), alpha=0.01, early_stopping=True, n_iter_no_change=8, max_iter=200, random_state=seed
         )
@@ -155,17 +163,25 @@ def classifier_for(rows: np.ndarray, classifier: Any, seed: int) -> tuple[np.nda
     return rows, lambda: clone(classifier)
 
 
-def _scaled(rows: np.ndarray) -> np.ndarray:
+def _scaled(rows: np.ndarray, *, is_table: bool) -> np.ndarray:
     """Return centred, scaled features and their squares; labels play no part, so nothing leaks.
 
     The centre is the median, and the scale is the standard deviation of rows that are cut to the middle 98 per cent,
-    so that a far outlier sets neither. (The distance of quartiles is 0 for most pixels of a drawing.)
+    so that a far outlier sets neither. (The distance of quartiles is 0 for most pixels of a drawing.) A pixel that
+    varies less than a tenth of the liveliest one stays small: what is hardly seen would otherwise count as much.
     """
     table = rows.astype(np.float64)
     edges = np.quantile(table, _MIDDLE, axis=0, method="nearest")
+    rounding = np.finfo(np.float32).eps * np.abs(edges).max(0)
     table -= edges[1]
     sd = table.clip(edges[0] - edges[1], edges[2] - edges[1]).std(0)
-    scaled = table / np.maximum(sd, 0.1 * sd.max() + np.finfo(np.float32).tiny)
+    if is_table:
+        # A column that differs in rare rows alone has the spread of all.
+        sd = np.where(sd > rounding, sd, table.std(0))
+        smallest = rounding
+    else:
+        smallest = np.full_like(sd, 0.1 * sd.max())
+    scaled = table / np.maximum(sd, smallest + np.finfo(np.float32).tiny)
     # A network finds a difference of scale from squares at once, and from the values only with much data.
     return np.concatenate([scaled, scaled**2 - 1], axis=1).clip(-10, 10).astype(np.float32)
 

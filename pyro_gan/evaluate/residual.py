@@ -70,7 +70,7 @@ def residual_auc(
     """
     count("num_folds", num_folds, minimum=2)
     rows, is_real, identity, fold = pool_rows(outputs, real, num_parts=num_folds, seed=seed)
-    rows, unfitted = classifier_for(rows, classifier, seed)
+    rows, unfitted = classifier_for(rows, classifier, seed, is_table=outputs.dim() == 2)
     values, variances = [], []
     for k in range(num_folds):
         held_out = fold == k

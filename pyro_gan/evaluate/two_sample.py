@@ -73,7 +73,7 @@ def c2st(outputs: Outputs, real: Real, *, classifier: Any = None, seed: int = 0)
     rows, is_real, identity, part = pool_rows(outputs, real, num_parts=2, seed=seed)
     with extra("evaluate"):
         importlib.import_module("scipy.stats")  # before a classifier is trained in vain
-    rows, unfitted = classifier_for(rows, classifier, seed)
+    rows, unfitted = classifier_for(rows, classifier, seed, is_table=outputs.dim() == 2)
     training = _balanced(is_real, part == 0, seed)
     critic = unfitted().fit(rows[training], is_real[training])
     held_out = part == 1

@@ -15,7 +15,7 @@ from pyro_gan import checks
 from pyro_gan._networks import critic_scores
 from pyro_gan._typing import Critic
 
-__all__ = ["check_rows", "data_rows", "disjoint_parts", "score_rows"]
+__all__ = ["check_rows", "data_rows", "disjoint_parts", "first_of_equal", "score_rows"]
 
 #: Rows scored at once.
 CHUNK_SIZE = 1000
@@ -134,8 +134,22 @@ def _check_overlap(real: Tensor, generated: Tensor) -> None:
         )
 
 
+def first_of_equal(rows: Float[Tensor, "row *event"]) -> Int[Tensor, " distinct"]:
+    """Return the index of the first of each set of equal rows, in order.
+
+    Example:
+        >>> first_of_equal(torch.tensor([[1.0], [2.0], [1.0]]))
+        tensor([0, 1])
+    """
+    return torch.from_numpy(np.sort(np.unique(_hashes(rows), return_index=True)[1]))
+
+
 def _row_counts(rows: Tensor) -> tuple[Any, Any]:
     """Return the distinct hashes of rows' bytes, and how often each occurs."""
+    return np.unique(_hashes(rows), return_counts=True)
+
+
+def _hashes(rows: Tensor) -> Any:
     # Bytes, because every dtype has them. With Python's 64-bit hash two rows coincide falsely about once in 1e9 calls.
     table = rows.detach().reshape(len(rows), -1).contiguous().view(torch.uint8).cpu().numpy()
-    return np.unique(np.fromiter((hash(row.tobytes()) for row in table), np.int64, len(table)), return_counts=True)
+    return np.fromiter((hash(row.tobytes()) for row in table), np.int64, len(table))

@@ -19,6 +19,7 @@ from pyro_gan._networks import by_row, check_eval, critic_scores
 from pyro_gan._typing import Critic, replicates_of
 from pyro_gan.probes import probe_critic
 from pyro_gan.ratio._complaints import complaints
+from pyro_gan.ratio._fit_checks import range_complaint
 from pyro_gan.ratio._holdout import check_rows, disjoint_parts, score_rows
 from pyro_gan.ratio._knee import MIN_GAIN, contradicted_from, last_supported, out_of_fold
 from pyro_gan.ratio.diagnostics import RatioReport, diagnose
@@ -194,9 +195,10 @@ def calibrate(
         ImportError: if the method is `Isotonic()` and scikit-learn is missing.
 
     Warns:
-        UserWarning: if the scores look like probabilities, fall where they should rise, or separate the classes; if the
-            fitted map falls or is nearly flat although the critic ranks well, or predicts no better than a constant; if
-            the guard bends a tenth of the real rows or more, or raises the held-out log loss by more than its error.
+        UserWarning: if real and generated rows have different ranges; if the scores look like probabilities, fall where
+            they should rise, or separate the classes; if the fitted map falls or is nearly flat although the critic
+            ranks well, or predicts no better than a constant; if the guard bends a tenth of the real rows or more, or
+            raises the held-out log loss by more than its error.
 
     References:
         Metropolis-Hastings Generative Adversarial Networks, R. Turner et al., 2019, https://arxiv.org/abs/1811.11357;
@@ -252,6 +254,8 @@ def calibrate(
         before=diagnose(*held_out),
         after=diagnose(*guarded),
     )
+    if complaint := range_complaint(real, generated):
+        warnings.warn(complaint, stacklevel=2)
     in_nats = isinstance(critic, (LogRatio, CalibratedLogRatio))
     for complaint in complaints(calibrated.report, calibrated.calibrator, torch.cat(scores), in_nats=in_nats):
         warnings.warn(complaint, stacklevel=2)

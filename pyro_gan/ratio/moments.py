@@ -19,8 +19,8 @@ __all__ = ["MomentChange", "moment_change"]
 #: A change counts from so many bootstrap errors on; normal chance exceeds them once in 370 comparisons, either way.
 NUM_ERRORS = 3.0
 
-#: A change of so small a part of the gaps is their rounding.
-ROUNDING = 1e-9
+#: A change of so small a part of the gaps is their rounding, or as good as none, however sure its sign is.
+ROUNDING = 1e-4
 
 #: Columns that the report names.
 NUM_WORST = 5
@@ -142,7 +142,7 @@ def moment_change(
     change, error = float((after - before).mean()), _bootstrap_error(sides, unit, num_bootstrap, seed)
     ratio_error = None if replicates is None else _ratio_error(sides, unit, replicates)
     error = math.hypot(error, ratio_error or 0.0)
-    # Weights that are all equal change nothing, and neither do replicates: what is left is rounding.
+    # Weights that are nearly equal change next to nothing, and neither do replicates: what is left is rounding.
     rounding = ROUNDING * float((after.abs() + before.abs()).mean())
     worst = after[0].topk(min(NUM_WORST, len(index))).indices
     return MomentChange(

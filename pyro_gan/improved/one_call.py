@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, final
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -14,16 +13,20 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from pyro_gan import checks
-from pyro_gan._networks import by_chunk, check_eval, chunk_rows
+from pyro_gan._networks import by_chunk, chunk_rows
 from pyro_gan._random import rng_fork, seed_rng
 from pyro_gan._typing import Critic, Generator
 from pyro_gan.evaluate.features import extract_features
 from pyro_gan.evaluate.temperature import TemperatureStep, certify_temperature, choose_temperature
-from pyro_gan.latent import LatentPosterior, PosteriorReport
+from pyro_gan.improved.generator import ImprovedGenerator, Sampler
+from pyro_gan.improved.report import ImprovementReport
+from pyro_gan.latent import LatentPosterior, LatentPrior
+from pyro_gan.latent.probe import ContextError
 from pyro_gan.ratio import RandomFeatures, calibrate, fit_log_ratio
-from pyro_gan.resampling import ImportanceResampler
+from pyro_gan.ratio._fit_checks import MIN_ROWS
+from pyro_gan.ratio._holdout import first_of_equal
 
-__all__ = ["ImprovedGenerator", "ImprovementReport", "improve", "resample"]
+__all__ = ["improve"]
 
 #: Real rows that choose, and again rows that certify: a quarter of all, and at most so many.
 MAX_JUDGING_ROWS = 5000
@@ -31,110 +34,11 @@ MAX_JUDGING_ROWS = 5000
 MIN_JUDGING_ROWS = 100
 #: Draws of the generator that choose, and again draws that certify.
 NUM_DRAWS = 20_000
-#: Effective draws for each output of `resample`: about one output in twenty is then a copy of another.
-DRAWS_PER_OUTPUT = 10
+
+#: From this share of copies among the real rows on, the report mentions them.
+MAX_COPIES = 0.01
 
 Features = Callable[[Tensor], Tensor]
-Sampler = Callable[[LatentPosterior, int], Tensor]
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class ImprovementReport:
-    """What was tried, what was certified, and what was said on the way. `print` it for a table."""
-
-    #: Name of the chosen ratio, "calibrated critic" or "fresh critic"; None if no ratio could be made.
-    ratio: str | None
-    #: Certified power of the ratio, 0 for the generator alone.
-    inverse_temperature: float
-    #: Real rows that made the ratio, that chose the power, and that certified it.
-    num_real: tuple[int, int, int]
-    #: Every power tried for the chosen ratio, on the rows that choose. Distances are of the features.
-    chosen: tuple[TemperatureStep, ...]
-    #: The powers tested on the rows that certify, from the flattest on.
-    certified: tuple[TemperatureStep, ...]
-    #: The chosen ratio at 1/T = 1 on the rows that choose: tail, mean ratio and moments. None without a ratio.
-    check: PosteriorReport | None
-    #: Warnings and errors that came up, and which ratio they are about.
-    messages: tuple[str, ...]
-
-    @property
-    def verdict(self) -> str:
-        """Whether the generator was improved, in one sentence."""
-        if self.inverse_temperature:
-            change = next(s.change for s in self.certified if s.inverse_temperature == self.inverse_temperature)
-            return (
-                f"Better: the Frechet distance of the features falls from {change.before:.4g} to {change.after:.4g} "
-                f"({change.difference:+.4g} +- {change.standard_error:.2g}) with the {self.ratio} at 1/T = "
-                f"{self.inverse_temperature:.3f}."
-            )
-        if self.ratio is None:
-            return "No log ratio could be made, so the generator is used as it is."
-        return f"The {self.ratio} was not shown to improve the outputs, so the generator is used as it is."
-
-    def __str__(self) -> str:
-        head = ["1/T", "effective draws", "before", "after", "change", "verdict"]
-        lines = [self.verdict, "{} real rows fit, {} choose, {} certify".format(*self.num_real)]
-        for title, steps in (("chosen among", self.chosen), ("certified", self.certified)):
-            table = [head, *(step.row() for step in steps)]
-            lines += [title] + ["  {:>6} {:>16} {:>10} {:>10} {:>20}  {}".format(*row) for row in table]
-        return "\n".join([*lines, *self.messages])
-
-
-@final
-class ImprovedGenerator(nn.Module):
-    """A generator whose outputs are drawn from a latent posterior: call it with a number of outputs.
-
-    Args:
-        posterior: The latent posterior, at an infinite temperature for the generator alone.
-        sampler: Draws latents of the posterior, `(posterior, num_outputs) -> (output, *latent)`.
-        report: How it came about; None if it was made by hand.
-
-    Example:
-        >>> from pyro_gan import toys
-        >>> toy = toys.gaussian_shift(0.8)
-        >>> better = ImprovedGenerator(LatentPosterior(toy.generator, toy.log_ratio, toy.prior))
-        >>> better(5).shape
-        torch.Size([5, 1])
-    """
-
-    def __init__(
-        self, posterior: LatentPosterior, *, sampler: Sampler | None = None, report: ImprovementReport | None = None
-    ) -> None:
-        super().__init__()
-        self.posterior = checks.instance("posterior", posterior, LatentPosterior)
-        self.sampler = resample if sampler is None else checks.function("sampler", sampler)
-        self.report = report
-
-    @property
-    def temperature(self) -> float:
-        """The posterior's temperature; infinite if the generator is used alone."""
-        return self.posterior.temperature
-
-    def forward(self, num_outputs: int) -> Float[Tensor, "output *event"]:
-        """Return that many outputs, without gradient."""
-        num_outputs = checks.count("num_outputs", num_outputs)
-        if math.isinf(self.temperature):
-            z = self.posterior.prior.sample((num_outputs,))
-        else:
-            z = self.sampler(self.posterior, num_outputs)
-        return self.posterior.decode(z)
-
-
-def resample(posterior: LatentPosterior, num_outputs: int) -> Float[Tensor, "output *latent"]:
-    """Draw latents by importance resampling, from enough prior draws that about one in twenty is a copy.
-
-    Args:
-        posterior: The latent posterior.
-        num_outputs: Number of latents.
-
-    Returns:
-        Latents, in random order.
-    """
-    with rng_fork(), torch.no_grad():
-        share = ImportanceResampler(posterior, min_ess=1)(1, 10_000).report.tail.ess_fraction
-    num_draws = math.ceil(max(num_outputs, 100) * DRAWS_PER_OUTPUT / share)
-    return ImportanceResampler(posterior, min_ess=1)(num_outputs, num_draws).samples[posterior.site]
 
 
 def improve(
@@ -161,7 +65,8 @@ def improve(
     The judge is the Frechet distance of the features. It sees what the features see, and no more.
 
     Args:
-        generator: The trained generator, `(batch, *latent) -> (batch, *event)`, in evaluation mode.
+        generator: The trained generator, `(batch, *latent) -> (batch, *event)`, in evaluation mode. Of a conditional
+            one improve `lambda z: generator(z, y)`, with real rows of that condition.
         real: Real rows, `(real, *event)`, that did not train the critic. At least 400; some thousands are better.
         prior: Distribution of the latents.
         critic: The generator's own critic or any other, to be calibrated.
@@ -191,7 +96,13 @@ def improve(
             "Expected a critic to calibrate or a network to fit; got neither. Pass critic=discriminator, or an "
             "untrained network=nn.Sequential(...) that maps data to one number a row."
         )
-    check_eval(checks.function("generator", generator), "generator")
+    try:
+        LatentPrior(generator, prior).validate()
+    except ContextError as error:
+        raise ValueError(
+            f"Expected a generator that takes latents alone; got the error: {error.__cause__ or error}. Improve a "
+            "conditional one for one condition, lambda z: generator(z, y), with real rows of that condition."
+        ) from error
     checks.rows("real data", real, cure="Scale images as the generator does.")
     num_judging = min(len(real) // 4, MAX_JUDGING_ROWS)
     if num_judging < MIN_JUDGING_ROWS:
@@ -206,6 +117,7 @@ def improve(
         fit, choose, certify = (real[part.to(real.device)] for part in order.split(list(sizes)))
         describe = RandomFeatures(fit, seed=seed) if features is None else features
         ratios, messages = _ratios(generator, prior, fit, critic, network, max_seconds, progress)
+        messages += filter(None, [_said_of_copies(generator, prior, real)])
         best: tuple[str, LatentPosterior, float, tuple[TemperatureStep, ...]] | None = None
         real_features = extract_features(choose, describe)
         pool = prior.sample((NUM_DRAWS,))
@@ -262,8 +174,10 @@ def _ratios(
         makers["calibrated critic"] = calibrated
     if network is not None:
         fresh = network
+        # Few rows need a larger share, to have enough to choose and to judge.
+        share = max(0.1, MIN_ROWS / len(real))
         makers["fresh critic"] = lambda: fit_log_ratio(
-            generator, prior, real, fresh, max_seconds=max_seconds, progress=progress
+            generator, prior, real, fresh, validation_fraction=share, max_seconds=max_seconds, progress=progress
         )
     for name, make in makers.items():
         with warnings.catch_warnings(record=True) as caught:
@@ -274,6 +188,22 @@ def _ratios(
                 messages.append(f"{name}: {error}")
         messages += [f"{name}: {warning.message}" for warning in caught]
     return ratios, messages
+
+
+def _said_of_copies(generator: Generator, prior: TorchDistribution, real: Tensor) -> str:
+    """Return a sentence if some of the real rows are copies of others and the generator's draws are not, or nothing."""
+    num_copies = len(real) - len(first_of_equal(real))
+    if num_copies < MAX_COPIES * len(real):
+        return ""
+    with torch.no_grad():
+        draws = by_chunk(generator, prior.sample((1000,)), None)
+    # Discrete data repeat on both sides.
+    if len(first_of_equal(draws)) < len(draws):
+        return ""
+    return (
+        f"{num_copies} of {len(real)} real rows are copies of others, as no draws of the generator are: if rows were "
+        "repeated, pass each once, because the certificate counts every row as new evidence."
+    )
 
 
 def _scored(posterior: LatentPosterior, z: Tensor, features: Features) -> tuple[Tensor, Tensor]:
