@@ -19,7 +19,7 @@ from tests.exact_targets import TARGETS, affine_toy, uniform_latents
 from tests.mcmc.members import EXACT
 from tests.statistics import assert_chain_mean, assert_chain_sd, assert_close_in_se, assert_follows
 
-NUM_RUNS = 100
+NUM_RUNS = 150
 
 
 def sharp() -> LatentPosterior:
@@ -82,7 +82,7 @@ def test_a_flawed_resampling_is_found(flaw: str, monkeypatch: pytest.MonkeyPatch
 
         monkeypatch.setattr(smc, "systematic", systematic)
         monkeypatch.setattr(smc.torch, "zeros", stale)
-    log_z, _ = runs(SMC(model, 64, num_draws=64, schedule=schedule))
+    log_z, _ = runs(SMC(model, 64, num_draws=64, schedule=schedule), 100)
     with pytest.raises(AssertionError, match="standard errors"):
         assert_unbiased(log_z, flaw)
 
