@@ -13,7 +13,8 @@ from pyro_gan import checks
 from pyro_gan._random import rng_fork
 from pyro_gan._typing import Params
 from pyro_gan.probes import NUM_PROBED, probe_repeats, probe_rows, unmoved
-from pyro_gan.targets.base import Target, ValueAndGrad, value_and_grad
+from pyro_gan.targets.base import Target
+from pyro_gan.targets.rows import ValueAndGrad, value_and_grad, values
 
 __all__ = ["PotentialTarget"]
 
@@ -63,8 +64,7 @@ class PotentialTarget(Target):
 
     def potential(self, z: Float[Tensor, "chain dim"]) -> Float[Tensor, " chain"]:
         """Return the potential energy, minus the log density up to a constant."""
-        with torch.no_grad():
-            return self._evaluate(z)
+        return values(self._evaluate, z)
 
     def potential_and_grad(self, z: Float[Tensor, "chain dim"]) -> ValueAndGrad:
         """Return the potential energy and its gradient."""
