@@ -11,7 +11,7 @@ from pyro_gan import checks
 from pyro_gan._typing import Params
 from pyro_gan.annealing.climb import anneal, travel
 from pyro_gan.annealing.ladder import check_ladder
-from pyro_gan.annealing.mover import KernelFactory, Schedule, check_factory
+from pyro_gan.annealing.mover import KernelFactory, Schedule, check_factory, warn_of_gradient
 from pyro_gan.annealing.normaliser import LogNormaliser, log_normaliser
 from pyro_gan.mcmc import MALA
 from pyro_gan.mcmc.start import check_params
@@ -129,6 +129,7 @@ class AIS:
             ValueError: for a target without a known prior, or arguments that the model does not take.
         """
         target = make_weighted_target(self.model, args, context)
+        warn_of_gradient(self.kernel, self.model, target)
         schedule, num_forwards, num_gradients = self.schedule, 0, 0
         if schedule is None:
             assert self.ladder is not None

@@ -67,8 +67,8 @@ def anneal(
         target: A target whose prior and weight are known separately.
         z: Positions at the start.
         schedule: Powers, step sizes and moves on each rung; `tune` makes one.
-        kernel: Makes the kernel of a target, which must leave that target invariant; `ULA` does not, so its weights
-            are biased. It need not be reversible, neither up nor down the ladder.
+        kernel: Makes the kernel of a target, which must leave that target invariant; `ULA` does not, and is refused.
+            It need not be reversible, neither up nor down the ladder.
         num_groups: Groups of rows; each group has its own step sizes.
 
     Returns:

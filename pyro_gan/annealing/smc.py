@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pyro_gan import checks
 from pyro_gan.annealing.ladder import next_beta
-from pyro_gan.annealing.mover import KernelFactory, Mover, Schedule, check_factory
+from pyro_gan.annealing.mover import KernelFactory, Mover, Schedule, check_factory, warn_of_gradient
 from pyro_gan.annealing.path import Path
 from pyro_gan.importance import systematic
 from pyro_gan.mcmc import MALA
@@ -172,6 +172,7 @@ class SMC:
                 not reach the target.
         """
         target = make_weighted_target(self.model, args, context)
+        warn_of_gradient(self.kernel, self.model, target)
         path = Path(target)
         mover = Mover(self.kernel, path, _prior_draws(target, self.num_draws))
         num = self.num_particles

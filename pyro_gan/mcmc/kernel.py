@@ -18,7 +18,8 @@ from pyro_gan.mcmc.face import TransitionKernel
 from pyro_gan.mcmc.start import check_finite, check_params, given_params, start_at
 from pyro_gan.mcmc.step_size import StepSize
 from pyro_gan.mcmc.tally import HandedOut, Tally
-from pyro_gan.targets import PotentialTarget, State, make_target
+from pyro_gan.targets import PotentialTarget, State, WeightedTarget, make_target
+from pyro_gan.targets.gradient import target_gradient_fault
 from pyro_gan.targets.make import check_model
 
 __all__ = ["BatchKernel"]
@@ -95,6 +96,8 @@ class BatchKernel(TransitionKernel):
         self.transforms = target.transforms
         self._info, self._tally = None, Tally()
         self.attach(target, num_chains=chains or 1, warmup_steps=warmup_steps)
+        if self.uses_gradient:
+            self._check_gradient(given)
         state = self._start(chains)
         if self.adaptation is not None:
             self.adaptation.reset(state.potential, warmup_steps=warmup_steps)
@@ -213,6 +216,23 @@ class BatchKernel(TransitionKernel):
     def placed(self) -> Bool[Tensor, " chain"]:
         """Which chains have a position; a kernel may start chains that have no position yet."""
         return torch.ones_like(self._moved)
+
+    def _check_gradient(self, given: Params | None) -> None:
+        """Warn if the gradient does not lead to the target; raise if no accept step corrects for that."""
+        starts = None
+        if given is not None and not isinstance(self.target, WeightedTarget):
+            starts = self.target.pack(self._batched(given))
+        fault = target_gradient_fault(self.target, starts)
+        if fault is None:
+            return
+        name = type(self).__name__
+        cure = (
+            "Make it differentiable, or use a kernel without gradients: IndependenceMH or ISIR, RandomWalk or PCN, or "
+            "SMC with one of these two."
+        )
+        if not self.is_exact:
+            raise ValueError(f"{fault.text} {name} has no accept step, and would sample something else. {cure}")
+        warnings.warn(f"{fault.text} {fault.consequence} {cure}", stacklevel=5)
 
     def _start(self, chains: int | None) -> State:
         given = self.given_params

@@ -12,7 +12,7 @@ from pyro_gan._networks import chunk_rows
 from pyro_gan._random import rng_fork
 from pyro_gan._typing import BatchedPotential
 from pyro_gan.targets.base import WeightedTarget
-from pyro_gan.targets.rows import ValueAndGrad, value_and_grad, values
+from pyro_gan.targets.rows import ValueAndGrad, values, values_and_grads
 
 __all__ = ["ModelTarget"]
 
@@ -41,7 +41,7 @@ class ModelTarget(WeightedTarget):
 
     def potential_and_grad(self, z: Float[Tensor, "chain dim"]) -> ValueAndGrad:
         """Return the potential energy and its gradient."""
-        return value_and_grad(self._evaluate, z, num_rows=chunk_rows(self._chunk_size, z))
+        return values_and_grads(self._evaluate, z, num_rows=chunk_rows(self._chunk_size, z))
 
     def log_prior(self, z: Float[Tensor, "chain dim"]) -> Float[Tensor, " chain"]:
         """Return the log density of the prior in unconstrained space."""
@@ -49,7 +49,7 @@ class ModelTarget(WeightedTarget):
 
     def log_prior_and_grad(self, z: Float[Tensor, "chain dim"]) -> ValueAndGrad:
         """Return the log density of the prior in unconstrained space, and its gradient."""
-        return value_and_grad(lambda rows: self._model.log_prior(self.unpack(rows)), z)
+        return values_and_grads(lambda rows: self._model.log_prior(self.unpack(rows)), z)
 
     def log_weight(self, z: Float[Tensor, "chain dim"]) -> Float[Tensor, " chain"]:
         """Return the log weight that turns the prior into the target."""

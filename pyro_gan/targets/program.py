@@ -17,7 +17,7 @@ from pyro_gan.probes import unmoved, unwritten
 from pyro_gan.targets.base import WeightedTarget
 from pyro_gan.targets.densities import log_densities
 from pyro_gan.targets.prior import draw_one_by_one, draw_together
-from pyro_gan.targets.rows import ValueAndGrad, value_and_grad, values
+from pyro_gan.targets.rows import ValueAndGrad, values, values_and_grads
 from pyro_gan.targets.sites import find_sites
 from pyro_gan.targets.vectorise import same, vectorised
 
@@ -88,7 +88,7 @@ class ProgramTarget(WeightedTarget):
 
     def potential_and_grad(self, z: Float[Tensor, "chain dim"]) -> ValueAndGrad:
         """Return the potential energy and its gradient."""
-        return value_and_grad(self._evaluate, z, num_rows=chunk_rows(self._chunk_size, z))
+        return values_and_grads(self._evaluate, z, num_rows=chunk_rows(self._chunk_size, z))
 
     def log_prior(self, z: Float[Tensor, "chain dim"]) -> Float[Tensor, " chain"]:
         """Return the log density of the latent sites in unconstrained space."""
@@ -96,7 +96,7 @@ class ProgramTarget(WeightedTarget):
 
     def log_prior_and_grad(self, z: Float[Tensor, "chain dim"]) -> ValueAndGrad:
         """Return the log density of the latent sites in unconstrained space, and its gradient."""
-        return value_and_grad(self._log_prior, z)
+        return values_and_grads(self._log_prior, z)
 
     def log_weight(self, z: Float[Tensor, "chain dim"]) -> Float[Tensor, " chain"]:
         """Return the log density of observations and factors."""

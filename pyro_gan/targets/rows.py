@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-__all__ = ["ValueAndGrad", "value_and_grad", "values"]
+__all__ = ["ValueAndGrad", "value_and_grad", "values", "values_and_grads"]
 
 #: A value for each chain, and its gradient.
 ValueAndGrad = tuple[Float[Tensor, " chain"], Float[Tensor, "chain dim"]]
@@ -33,10 +33,8 @@ def values(function: Callable[[Tensor], Tensor], z: Tensor, *, num_rows: int | N
     return value
 
 
-def value_and_grad(function: Callable[[Tensor], Tensor], z: Tensor, *, num_rows: int | None = None) -> ValueAndGrad:
-    """Return the values `(chain,)` of a row-by-row function, and their gradients `(chain, dim)`; NaN where it fails.
-
-    The gradient of a value that does not depend on the rows as far as autograd knows is zero.
+def values_and_grads(function: Callable[[Tensor], Tensor], z: Tensor, *, num_rows: int | None = None) -> ValueAndGrad:
+    """Return the values of a row-by-row function and their gradients, see `value_and_grad`; NaN where it fails.
 
     Args:
         function: Maps rows to one value each.
@@ -44,18 +42,23 @@ def value_and_grad(function: Callable[[Tensor], Tensor], z: Tensor, *, num_rows:
         num_rows: Rows in a pass; all if None. A pass goes forward and backward before the next one begins, so its
             activations are still in the cache when the gradient needs them.
     """
+    blank = z.new_full((1,), torch.nan), z.new_full((1, z.shape[-1]), torch.nan)
+    return _in_passes(lambda rows: value_and_grad(function, rows), z, num_rows, blank)
 
-    def pass_(rows: Tensor) -> ValueAndGrad:
-        with torch.enable_grad():
-            leaf = rows.detach().requires_grad_(True)
-            value = function(leaf)
-            if not value.requires_grad:
-                return value, torch.zeros_like(rows)
-            # Rows are independent, so the gradient of the sum is the gradient of each row.
-            (grad,) = torch.autograd.grad(value.sum(), leaf, materialize_grads=True)
-        return value.detach(), grad
 
-    return _in_passes(pass_, z, num_rows, (z.new_full((1,), torch.nan), z.new_full((1, z.shape[-1]), torch.nan)))
+def value_and_grad(function: Callable[[Tensor], Tensor], z: Tensor) -> ValueAndGrad:
+    """Return the values `(chain,)` of a row-by-row function, and their gradients `(chain, dim)`.
+
+    The gradient is zero where a value does not depend on its row as far as autograd knows.
+    """
+    with torch.enable_grad():
+        leaf = z.detach().requires_grad_(True)
+        value = function(leaf)
+        if not value.requires_grad:
+            return value, torch.zeros_like(z)
+        # Rows are independent, so the gradient of the sum is the gradient of each row.
+        (grad,) = torch.autograd.grad(value.sum(), leaf, materialize_grads=True)
+    return value.detach(), grad
 
 
 def _in_passes(function: Callable[[Tensor], Values], z: Tensor, num_rows: int | None, blank: Values) -> Values:

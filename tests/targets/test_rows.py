@@ -15,7 +15,7 @@ from torch import Tensor
 from pyro_gan import LatentPosterior, VectorizedMCMC
 from pyro_gan.mcmc import MALA, BatchHMC, RandomWalk
 from pyro_gan.targets import ProgramTarget, make_target
-from pyro_gan.targets.rows import value_and_grad, values
+from pyro_gan.targets.rows import values, values_and_grads
 from tests.statistics import assert_mean
 
 PRIOR = dist.Normal(torch.zeros(2, dtype=torch.float64), 1.0).to_event(1)
@@ -115,7 +115,7 @@ def big(z: Tensor) -> Tensor:
 )
 def test_an_error_that_is_no_fault_of_some_rows_is_raised(function: Callable, error: type, said: str) -> None:
     with pytest.raises(error, match=said):
-        value_and_grad(function, torch.zeros(8, 3))
+        values_and_grads(function, torch.zeros(8, 3))
 
 
 def fails_above_1(params: dict[str, Tensor]) -> Tensor:
