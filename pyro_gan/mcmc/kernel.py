@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable
@@ -23,6 +24,10 @@ from pyro_gan.targets.gradient import target_gradient_fault
 from pyro_gan.targets.make import check_model
 
 __all__ = ["BatchKernel"]
+
+#: Largest step size where all sites are angles: a step with the variance of a full turn forgets where it came from, and
+#: where the density is flat nothing else would end the growth.
+FULL_TURN_STEP = (2 * math.pi) ** 2
 
 
 class BatchKernel(TransitionKernel):
@@ -100,7 +105,8 @@ class BatchKernel(TransitionKernel):
             self._check_gradient(given)
         state = self._start(chains)
         if self.adaptation is not None:
-            self.adaptation.reset(state.potential, warmup_steps=warmup_steps)
+            largest = FULL_TURN_STEP if target.is_compact else math.inf
+            self.adaptation.reset(state.potential, warmup_steps=warmup_steps, largest=largest)
         self._moved = torch.zeros_like(state.potential, dtype=torch.bool)
         self._remember(state)
         self._initial_params = self._handed_out.params
@@ -112,7 +118,7 @@ class BatchKernel(TransitionKernel):
         if state is None or not self._handed_out.is_unchanged(params):
             # The caller has moved the chains, so what is known about the old positions no longer holds.
             check_params("params", params, self.target, self._chains)
-            state = self.reevaluate(self.target.pack(self._batched(params)), state)
+            state = self.reevaluate(self.target.wrap(self.target.pack(self._batched(params))), state)
         warming_up = self.is_warming_up
         state, self._info = self.transition(state)
         self._step += 1
@@ -243,7 +249,7 @@ class BatchKernel(TransitionKernel):
             return state.take(copies)
         check_params("initial_params", given, self.target, chains)
         check_finite("initial_params", given)
-        z = self.target.pack(self._batched(given))
+        z = self.target.wrap(self.target.pack(self._batched(given)))
         if isinstance(self.target, PotentialTarget):
             self.target.validate(z.detach())
         return start_at(z.detach().clone(), self.evaluate)

@@ -13,8 +13,8 @@ __all__ = ["Laggards"]
 #: Memory of a chain's acceptance, a share for each step: about five steps.
 MEMORY = 0.8
 
-#: A chain is left behind if its recent acceptance is below this number. A healthy one hardly ever falls so low: some ten
-#: proposals in a row would have to be rejected.
+#: A chain is left behind if its recent acceptance is below this number. A healthy one hardly ever falls so low: some
+#: ten proposals in a row would have to be rejected.
 LOW = 0.05
 
 #: A chain without any chance to move counts as much as ten times all the others, whatever their number.

@@ -175,7 +175,7 @@ def _propose(state: State, target: Target, step_size: Tensor) -> tuple[State, Fl
     assert state.grad is not None
     noise = torch.randn_like(state.z)
     z = state.z - 0.5 * step_size * state.grad + step_size.sqrt() * noise
-    proposal = target.evaluate(z, gradient=True)
+    proposal = target.evaluate(target.wrap(z), gradient=True)
     assert proposal.grad is not None
     # The noise of the step back, in units of its standard deviation.
     back = noise - 0.5 * step_size.sqrt() * (state.grad + proposal.grad)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributions.transforms import Transform
 
 from pyro_gan import checks
+from pyro_gan._circular import Wrap
 from pyro_gan._typing import Params
 from pyro_gan.targets.rows import ValueAndGrad
 from pyro_gan.targets.state import State
@@ -68,6 +69,25 @@ class Target(ABC):
             name: column.reshape(z.shape[:-1] + shape)
             for (name, shape), column in zip(self.shapes.items(), columns, strict=True)
         }
+
+    def wrap(self, z: Float[Tensor, "chain dim"]) -> Float[Tensor, "chain dim"]:
+        """Return rows with every angle taken back to one turn, where its density is; rows without angles as they are.
+
+        A kernel whose proposals do not depend on where the zero of an angle is calls it before it evaluates them.
+        """
+        angles = self._angles()
+        if not angles:
+            return z
+        values = self.unpack(z)
+        return self.pack({name: Wrap()(value) if name in angles else value for name, value in values.items()})
+
+    @property
+    def is_compact(self) -> bool:
+        """Whether all sites are angles, so that no step is too long to be accepted."""
+        return self._angles() == set(self.shapes)
+
+    def _angles(self) -> set[str]:
+        return {name for name, transform in self.transforms.items() if isinstance(transform.inv, Wrap)}
 
     def constrained(self, z: Float[Tensor, "*batch dim"]) -> dict[str, Tensor]:
         """Return rows as constrained values of the sites, `{site: (*batch, *event)}`."""
