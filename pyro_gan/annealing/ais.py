@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, NamedTuple, final
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -11,8 +13,9 @@ from pyro_gan import checks
 from pyro_gan._typing import Params
 from pyro_gan.annealing.climb import anneal, travel
 from pyro_gan.annealing.ladder import check_ladder
-from pyro_gan.annealing.mover import KernelFactory, Schedule, check_factory
-from pyro_gan.annealing.normaliser import LogNormaliser, log_normaliser
+from pyro_gan.annealing.mover import KernelFactory, Schedule, check_factory, warn_of_gradient
+from pyro_gan.annealing.normaliser import MIN_EFFECTIVE, LogNormaliser, few_effective, log_normaliser
+from pyro_gan.importance.mean import warn_of_unknown
 from pyro_gan.mcmc import MALA
 from pyro_gan.mcmc.start import check_params
 from pyro_gan.targets import make_weighted_target
@@ -26,7 +29,8 @@ class AISReport(NamedTuple):
     """The results of an `AIS` and what it cost.
 
     Attributes:
-        log_normaliser: The estimate of log Z, with error, bias and effective sample size; 0 for an exact ratio.
+        log_normaliser: The estimate of log Z, with error, bias and effective sample size; 0 for an exact ratio. With
+            fewer than 50 effective particles error and bias are not known, and NaN.
         acceptance: Mean acceptance on each rung with moves, over the particles with a weight above zero.
         schedule: The ladder, with the step sizes that the pilot found.
         num_forwards: Rows scored without a gradient, those of the pilot included.
@@ -125,10 +129,15 @@ class AIS:
             *args: The model's arguments.
             **context: The model's keyword arguments.
 
+        Warns:
+            UserWarning: if fewer than 50 particles are effective, scores are NaN or plus infinity, or the gradient of
+                the weight is wrong.
+
         Raises:
             ValueError: for a target without a known prior, or arguments that the model does not take.
         """
         target = make_weighted_target(self.model, args, context)
+        warn_of_gradient(self.kernel, self.model, target)
         schedule, num_forwards, num_gradients = self.schedule, 0, 0
         if schedule is None:
             assert self.ladder is not None
@@ -136,8 +145,14 @@ class AIS:
             pilot = travel(target, target.sample_prior(self.num_particles), ladder, self.kernel, 1, adapts=True)
             schedule, num_forwards, num_gradients = pilot.schedule, pilot.num_forwards, pilot.num_gradients
         run = anneal(target, target.sample_prior(self.num_particles), schedule, kernel=self.kernel)
+        warn_of_unknown(run.num_unknown, self.num_particles)
+        estimate = log_normaliser(run.log_weights)
+        if float(estimate.ess) < MIN_EFFECTIVE:
+            warnings.warn(few_effective(float(estimate.ess), "particles", MIN_EFFECTIVE), stacklevel=2)
+            unknown = torch.full_like(estimate.value, torch.nan)
+            estimate = estimate._replace(standard_error=unknown, bias=unknown)
         report = AISReport(
-            log_normaliser=log_normaliser(run.log_weights),
+            log_normaliser=estimate,
             acceptance=run.acceptance,
             schedule=schedule,
             num_forwards=num_forwards + run.num_forwards,

@@ -30,6 +30,7 @@ class Annealed(NamedTuple):
         num_forwards: Rows scored without a gradient.
         num_gradients: Rows scored with a gradient.
         num_invalid: Proposals that were rejected because a score or gradient was not finite.
+        num_unknown: Particles whose weight is zero because a score was NaN or plus infinity.
     """
 
     z: Float[Tensor, "particle dim"]
@@ -39,6 +40,7 @@ class Annealed(NamedTuple):
     num_forwards: int
     num_gradients: int
     num_invalid: int
+    num_unknown: int
 
 
 @torch.no_grad()
@@ -67,8 +69,8 @@ def anneal(
         target: A target whose prior and weight are known separately.
         z: Positions at the start.
         schedule: Powers, step sizes and moves on each rung; `tune` makes one.
-        kernel: Makes the kernel of a target, which must leave that target invariant; `ULA` does not, so its weights
-            are biased. It need not be reversible, neither up nor down the ladder.
+        kernel: Makes the kernel of a target, which must leave that target invariant; `ULA` does not, and is refused.
+            It need not be reversible, neither up nor down the ladder.
         num_groups: Groups of rows; each group has its own step sizes.
 
     Returns:
@@ -150,7 +152,8 @@ def travel(
         steps.append(moved.step_size)
         num_invalid += moved.num_invalid
     # A score of plus infinity or NaN is a fault of the networks, and not part of the target: it gets no weight.
-    total = torch.where(total < torch.inf, total, -torch.inf)
+    unknown = ~(total < torch.inf)
+    total = total.masked_fill(unknown, -torch.inf)
     used = None if steps[0] is None else torch.stack([step for step in steps if step is not None])
     return Annealed(
         mover.state.z,
@@ -160,4 +163,5 @@ def travel(
         path.num_forwards,
         path.num_gradients,
         num_invalid,
+        int(unknown.sum()),
     )

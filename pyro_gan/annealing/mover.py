@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
 import torch
 from jaxtyping import Float
@@ -14,8 +15,9 @@ from pyro_gan.annealing.ladder import check_ladder
 from pyro_gan.annealing.path import Path
 from pyro_gan.mcmc import BatchKernel, IndependenceMH, StepSize
 from pyro_gan.targets import State, Target
+from pyro_gan.targets.gradient import target_gradient_fault
 
-__all__ = ["KernelFactory", "Moved", "Mover", "Schedule", "check_factory"]
+__all__ = ["KernelFactory", "Moved", "Mover", "Schedule", "check_factory", "warn_of_gradient"]
 
 #: Makes a kernel of a target: `MALA`, `PCN`, or `lambda target: BatchHMC(target, num_steps=5)`.
 KernelFactory = Callable[[Target], BatchKernel]
@@ -71,6 +73,19 @@ def check_factory(make_kernel: KernelFactory) -> None:
         )
 
 
+def warn_of_gradient(make_kernel: KernelFactory, model: Any, target: Target) -> None:
+    """Warn if the kernel uses gradients, and that of the weight does not lead to the target of a model."""
+    kernel = make_kernel(target)
+    # A target in place of a model may have one potential for each row, and then takes all rows or none.
+    if isinstance(model, Target) or not isinstance(kernel, BatchKernel) or not kernel.uses_gradient:
+        return
+    if (fault := target_gradient_fault(target, None)) is not None:
+        warnings.warn(
+            f"{fault.text} {fault.consequence} Make the weight differentiable, or pass PCN or RandomWalk as kernel.",
+            stacklevel=4,
+        )
+
+
 @final
 class Moved(NamedTuple):
     """What the moves on a rung did.
@@ -101,7 +116,7 @@ class Mover:
         state: The state of the particles, with the parts of their potential.
 
     Raises:
-        ValueError: if `make_kernel` returns no kernel, or a kernel that starts at real data.
+        ValueError: if `make_kernel` returns no kernel, a kernel that starts at real data, or one that is not exact.
     """
 
     def __init__(
@@ -114,6 +129,11 @@ class Mover:
             raise ValueError(
                 "Expected a kernel without initial_log_ratio: particles start at prior draws, not at real data. "
                 "Leave it out."
+            )
+        if not kernel.is_exact:
+            raise ValueError(
+                f"Expected a kernel that leaves the distribution at each power invariant; got {type(kernel).__name__}, "
+                "which does not: weights and normaliser would be biased. Pass MALA, which costs the same."
             )
         self.path = path
         self.num_groups = num_groups

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pyro_gan.targets import Parts, PowerTarget, State, Target
-from pyro_gan.targets.base import ValueAndGrad
+from pyro_gan.targets.rows import ValueAndGrad
 
 __all__ = ["Path"]
 

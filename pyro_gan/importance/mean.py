@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import NamedTuple, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyro_gan.checks import batch, shaped
+from pyro_gan.checks import batch, shaped, tensor
 
-__all__ = ["LogMeanWeight", "effective_size", "finite_weights", "log_mean_weight", "positive_weights"]
+__all__ = [
+    "LogMeanWeight",
+    "effective_size",
+    "finite_weights",
+    "known_weights",
+    "log_mean_weight",
+    "positive_weights",
+    "warn_of_unknown",
+]
 
 
 @final
@@ -91,6 +100,34 @@ def effective_size(log_weights: Float[Tensor, "*batch draw"]) -> Float[Tensor, "
     ess = (2 * total - torch.logsumexp(2 * values, -1)).exp()
     # Rounding may put the ESS of equal weights a hair above their number.
     return torch.where(torch.isneginf(total), 0.0, ess.clamp(1, values.shape[-1]))
+
+
+def known_weights(log_weights: Float[Tensor, " draw"]) -> Float[Tensor, " draw"]:
+    """Return log weights in which those that are NaN or plus infinity are zero, minus infinity, and warn of them.
+
+    Such a weight is a fault of the networks, and not part of the target. Chains reject it, and so does every sampler.
+
+    Warns:
+        UserWarning: if there are any, with their number.
+
+    Raises:
+        ValueError: if the weights are no tensor.
+    """
+    unknown = ~(tensor("log_weights", log_weights) < torch.inf)
+    if not bool(unknown.any()):
+        return log_weights
+    warn_of_unknown(int(unknown.sum()), unknown.numel())
+    return log_weights.masked_fill(unknown, -torch.inf)
+
+
+def warn_of_unknown(number: int, num_draws: int) -> None:
+    """Warn if the weights of some draws are NaN or plus infinity, and count as zero."""
+    if number:
+        warnings.warn(
+            f"The log weights of {number} of {num_draws} draws are NaN or +inf. They count as zero, so that what these "
+            "draws stand for is left out. Look for NaN in log_ratio(generator(z)), or cap the log ratio.",
+            stacklevel=4,
+        )
 
 
 def finite_weights(log_weights: Float[Tensor, " draw"]) -> Float[Tensor, " draw"]:

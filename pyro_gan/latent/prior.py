@@ -13,7 +13,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import biject_to, constraints
 
+from pyro_gan._circular import Wrap, is_circular
 from pyro_gan._networks import by_chunk, by_row, check_eval, frozen_twin, unchecked
+from pyro_gan._random import rng_fork
 from pyro_gan._typing import Generator, Params, left_shape
 from pyro_gan.checks import count, function, shaped, shown
 from pyro_gan.latent.probe import ContextError, check_prior, probe
@@ -63,8 +65,10 @@ class LatentPrior(nn.Module):
         self.prior = prior
         self.site = site
         self.chunk_size = chunk_size
-        self._constrain = biject_to(support)
-        self._is_real = _is_real(support)
+        with rng_fork():
+            circular = is_circular(prior)
+        self._constrain = Wrap() if circular else biject_to(support)
+        self._is_real = _is_real(support) and not circular
         self.transforms = {site: self._constrain.inv}
         # torch.nn.Module starts in training mode; ours never is.
         super().train(False)

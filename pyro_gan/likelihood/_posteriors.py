@@ -13,7 +13,7 @@ from pyro_gan._networks import chunk_rows
 from pyro_gan._random import rng_fork
 from pyro_gan.likelihood.estimator import LatentLikelihood
 from pyro_gan.targets import WeightedTarget
-from pyro_gan.targets.base import value_and_grad
+from pyro_gan.targets.rows import value_and_grad
 
 __all__ = ["PosteriorsTarget"]
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, final
 
 import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
+from pyro_gan._random import rng_fork
 from pyro_gan.checks import count, real
 from pyro_gan.likelihood.estimator import LatentLikelihood, check_model, data_blocks
+from pyro_gan.targets.gradient import NUM_TRIED, gradient_fault
+from pyro_gan.targets.rows import value_and_grad
 
 __all__ = ["Laplace"]
 
@@ -58,6 +62,9 @@ class Laplace:
     def fit(self, model: LatentLikelihood, y: Tensor) -> MultivariateNormal:
         """Return a normal around the mode of each posterior, for data `(datum, *event)`.
 
+        Warns:
+            UserWarning: if the gradient of the log likelihood does not say how it changes.
+
         Raises:
             ValueError: if the prior is bounded or its latents are not vectors.
         """
@@ -74,6 +81,19 @@ class Laplace:
 
         def energy(z: Tensor) -> Tensor:
             return -model.prior.log_prob(z) - model.log_likelihood(z[:, None], y)[:, 0]
+
+        few = y[[i % len(y) for i in range(NUM_TRIED)]]
+        with rng_fork():
+            tried = model.prior.sample((NUM_TRIED,))
+        fault = gradient_fault(
+            lambda z: value_and_grad(lambda z: model.log_likelihood(z[:, None], few)[:, 0], z), tried
+        )
+        if fault is not None:
+            warnings.warn(
+                f"{fault.text} The search stays near the prior's mode, and the proposal is bad. Make the likelihood "
+                "differentiable, or take a proposal without gradients, such as the prior.",
+                stacklevel=2,
+            )
 
         with torch.enable_grad():
             leaf = z.detach().clone().requires_grad_(True)

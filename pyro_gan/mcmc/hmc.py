@@ -126,7 +126,7 @@ def leapfrog(
     assert state.grad is not None
     momentum = momentum - 0.5 * step_size * state.grad
     for step in range(num_steps):
-        state = target.evaluate(state.z + step_size * momentum, gradient=True)
+        state = target.evaluate(target.wrap(state.z + step_size * momentum), gradient=True)
         assert state.grad is not None
         momentum = momentum - (step_size if step < num_steps - 1 else 0.5 * step_size) * state.grad
     return state, momentum

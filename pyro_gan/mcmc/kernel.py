@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable
@@ -18,10 +19,15 @@ from pyro_gan.mcmc.face import TransitionKernel
 from pyro_gan.mcmc.start import check_finite, check_params, given_params, start_at
 from pyro_gan.mcmc.step_size import StepSize
 from pyro_gan.mcmc.tally import HandedOut, Tally
-from pyro_gan.targets import PotentialTarget, State, make_target
+from pyro_gan.targets import PotentialTarget, State, WeightedTarget, make_target
+from pyro_gan.targets.gradient import target_gradient_fault
 from pyro_gan.targets.make import check_model
 
 __all__ = ["BatchKernel"]
+
+#: Largest step size where all sites are angles: a step with the variance of a full turn forgets where it came from, and
+#: where the density is flat nothing else would end the growth.
+FULL_TURN_STEP = (2 * math.pi) ** 2
 
 
 class BatchKernel(TransitionKernel):
@@ -95,9 +101,12 @@ class BatchKernel(TransitionKernel):
         self.transforms = target.transforms
         self._info, self._tally = None, Tally()
         self.attach(target, num_chains=chains or 1, warmup_steps=warmup_steps)
+        if self.uses_gradient:
+            self._check_gradient(given)
         state = self._start(chains)
         if self.adaptation is not None:
-            self.adaptation.reset(state.potential, warmup_steps=warmup_steps)
+            largest = FULL_TURN_STEP if target.is_compact else math.inf
+            self.adaptation.reset(state.potential, warmup_steps=warmup_steps, largest=largest)
         self._moved = torch.zeros_like(state.potential, dtype=torch.bool)
         self._remember(state)
         self._initial_params = self._handed_out.params
@@ -109,7 +118,7 @@ class BatchKernel(TransitionKernel):
         if state is None or not self._handed_out.is_unchanged(params):
             # The caller has moved the chains, so what is known about the old positions no longer holds.
             check_params("params", params, self.target, self._chains)
-            state = self.reevaluate(self.target.pack(self._batched(params)), state)
+            state = self.reevaluate(self.target.wrap(self.target.pack(self._batched(params))), state)
         warming_up = self.is_warming_up
         state, self._info = self.transition(state)
         self._step += 1
@@ -214,6 +223,23 @@ class BatchKernel(TransitionKernel):
         """Which chains have a position; a kernel may start chains that have no position yet."""
         return torch.ones_like(self._moved)
 
+    def _check_gradient(self, given: Params | None) -> None:
+        """Warn if the gradient does not lead to the target; raise if no accept step corrects for that."""
+        starts = None
+        if given is not None and not isinstance(self.target, WeightedTarget):
+            starts = self.target.pack(self._batched(given))
+        fault = target_gradient_fault(self.target, starts)
+        if fault is None:
+            return
+        name = type(self).__name__
+        cure = (
+            "Make it differentiable, or use a kernel without gradients: IndependenceMH or ISIR, RandomWalk or PCN, or "
+            "SMC with one of these two."
+        )
+        if not self.is_exact:
+            raise ValueError(f"{fault.text} {name} has no accept step, and would sample something else. {cure}")
+        warnings.warn(f"{fault.text} {fault.consequence} {cure}", stacklevel=5)
+
     def _start(self, chains: int | None) -> State:
         given = self.given_params
         if given is None:
@@ -223,7 +249,7 @@ class BatchKernel(TransitionKernel):
             return state.take(copies)
         check_params("initial_params", given, self.target, chains)
         check_finite("initial_params", given)
-        z = self.target.pack(self._batched(given))
+        z = self.target.wrap(self.target.pack(self._batched(given)))
         if isinstance(self.target, PotentialTarget):
             self.target.validate(z.detach())
         return start_at(z.detach().clone(), self.evaluate)

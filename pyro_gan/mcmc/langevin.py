@@ -10,14 +10,17 @@ Cost of a step: one value and gradient of the potential for each chain; those of
 
 from __future__ import annotations
 
-from typing import final
+from collections.abc import Callable
+from typing import Any, Unpack, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyro_gan._typing import Params
 from pyro_gan.mcmc.accept import MAX_ENERGY_CHANGE, Info, metropolis
-from pyro_gan.mcmc.stepped import SteppedKernel
+from pyro_gan.mcmc.laggards import Laggards
+from pyro_gan.mcmc.stepped import StepOptions, SteppedKernel
 from pyro_gan.targets import State, Target
 
 __all__ = ["MALA", "ULA", "mala_step", "ula_step"]
@@ -37,7 +40,8 @@ class MALA(SteppedKernel):
         num_chains: Number of chains, or None; see `BatchKernel`.
         step_size: Initial step size, squared latent units.
         adapt_step_size: Whether to adapt it during warmup; afterwards it is fixed.
-        target_accept_prob: Mean acceptance to adapt to; by default .574, the optimum for many dimensions.
+        target_accept_prob: Mean acceptance to adapt to; by default .574, the optimum for many dimensions. Steps stay
+            shorter while a chain is left behind whose proposals are all rejected.
 
     Raises:
         ValueError: if the step size is not positive and finite, or the target acceptance outside (0, 1).
@@ -53,6 +57,20 @@ class MALA(SteppedKernel):
 
     uses_gradient = True
     optimal_accept_prob = 0.574
+
+    def __init__(
+        self, model: Any = None, potential_fn: Callable[[Params], Tensor] | None = None, **options: Unpack[StepOptions]
+    ) -> None:
+        super().__init__(model, potential_fn, **options)
+        self._laggards = Laggards()
+
+    def prepare(self, num_chains: int) -> None:
+        """Forget which chains an earlier run left behind."""
+        self._laggards.forget()
+
+    def adaptation_statistic(self, info: Info) -> Tensor:
+        """Return the mean acceptance, lowered while chains are left behind where no step of this size is accepted."""
+        return self._laggards.weigh(info.accept_prob)
 
     def transition(self, state: State) -> tuple[State, Info]:
         """Propose a Langevin step, and accept or reject it."""
@@ -96,6 +114,20 @@ class ULA(SteppedKernel):
     uses_gradient = True
     is_exact = False
     optimal_accept_prob = 0.95
+
+    def __init__(
+        self, model: Any = None, potential_fn: Callable[[Params], Tensor] | None = None, **options: Unpack[StepOptions]
+    ) -> None:
+        super().__init__(model, potential_fn, **options)
+        self._laggards = Laggards()
+
+    def prepare(self, num_chains: int) -> None:
+        """Forget which chains an earlier run left behind."""
+        self._laggards.forget()
+
+    def adaptation_statistic(self, info: Info) -> Tensor:
+        """Return the mean acceptance, lowered while chains are left behind where no step of this size is accepted."""
+        return self._laggards.weigh(info.accept_prob)
 
     def transition(self, state: State) -> tuple[State, Info]:
         """Take a Langevin step; while the step size adapts, accept or reject it as MALA does."""
@@ -143,7 +175,7 @@ def _propose(state: State, target: Target, step_size: Tensor) -> tuple[State, Fl
     assert state.grad is not None
     noise = torch.randn_like(state.z)
     z = state.z - 0.5 * step_size * state.grad + step_size.sqrt() * noise
-    proposal = target.evaluate(z, gradient=True)
+    proposal = target.evaluate(target.wrap(z), gradient=True)
     assert proposal.grad is not None
     # The noise of the step back, in units of its standard deviation.
     back = noise - 0.5 * step_size.sqrt() * (state.grad + proposal.grad)

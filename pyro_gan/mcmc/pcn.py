@@ -75,7 +75,8 @@ class RandomWalk(SteppedKernel):
 
     def transition(self, state: State) -> tuple[State, Info]:
         """Propose a step of Gaussian noise, and accept or reject it."""
-        proposal = self.evaluate(state.z + self.step_size.sqrt() * torch.randn_like(state.z))
+        z = state.z + self.step_size.sqrt() * torch.randn_like(state.z)
+        proposal = self.evaluate(self.target.wrap(z))
         return metropolis(state, proposal, state.potential - proposal.potential)
 
 

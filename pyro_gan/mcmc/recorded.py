@@ -105,7 +105,10 @@ class RecordedRun(NamedTuple):
         """Return what is wrong with the run of so many chains, each with its cure."""
         num_steps = self.stat_moments["lp"].num_steps
         dropped = 1 - self.num_chains / num_started
-        diverging = int(self.num_diverging.sum()) / (self.num_chains * num_steps)
+        num_diverging = int(self.num_diverging.sum())
+        diverging = num_diverging / (self.num_chains * num_steps)
+        # A step that is too long may have thrown a chain to where scores are not finite, so the rest decides.
+        too_long = (num_diverging - self.num_invalid) / (self.num_chains * num_steps)
         found = (
             (
                 dropped > 0,
@@ -120,8 +123,19 @@ class RecordedRun(NamedTuple):
             ),
             (
                 diverging > MAX_DIVERGING,
-                f"{diverging:.2%} of the steps after warmup diverged: the step size is too long for this target, or "
-                "the scores are not finite there. Shorten or adapt it, or look for NaN in log_ratio(generator(z)).",
+                f"{diverging:.2%} of the steps after warmup diverged"
+                + (
+                    f", {min(self.num_invalid, num_diverging)} of {num_diverging} because a score or its gradient was "
+                    "not finite: look for NaN in log_ratio(generator(z)) and in its gradient"
+                    if self.num_invalid
+                    else ""
+                )
+                + (
+                    f"{'; the others because' if self.num_invalid else ':'} the step size is too long for this target: "
+                    "shorten or adapt it."
+                    if too_long > MAX_DIVERGING
+                    else "."
+                ),
             ),
             (
                 self.frozen > MAX_FROZEN and num_steps >= MIN_STEPS_TO_MOVE,

@@ -54,13 +54,14 @@ class StepSize:
         self.initial = checks.real("step_size", initial, above=0)
         self.target_accept_prob = checks.real("target_accept_prob", target_accept_prob, above=0, below=1)
         self.adapt = adapt
-        self.largest = largest
+        self.largest = self._limit = largest
         self._averaging: DualAveraging | None = None
         self.value = torch.tensor(min(self.initial, largest))
 
-    def reset(self, like: Tensor, *, warmup_steps: int) -> None:
-        """Return to the initial step size, in the dtype and on the device of `like`."""
-        self.value = torch.tensor(min(self.initial, self.largest), dtype=like.dtype, device=like.device)
+    def reset(self, like: Tensor, *, warmup_steps: int, largest: float = math.inf) -> None:
+        """Return to the initial step size, in the dtype and on the device of `like`; `largest` is one limit more."""
+        self._limit = min(self.largest, largest)
+        self.value = torch.tensor(min(self.initial, self._limit), dtype=like.dtype, device=like.device)
         adapting = self.adapt and warmup_steps > 0
         # Dual averaging is pulled towards ten times the start, because long steps are cheaper to try than short ones. A
         # short warmup has no time to return from there.
@@ -79,12 +80,12 @@ class StepSize:
         if self._averaging is not None:
             shortfall = self.target_accept_prob - accept_prob.mean()
             # At the upper limit a high acceptance must not add to the average: the step size cannot grow.
-            shortfall = torch.where(self.value >= self.largest, shortfall.clamp(min=0), shortfall)
+            shortfall = torch.where(self.value >= self._limit, shortfall.clamp(min=0), shortfall)
             self._averaging.step(shortfall)
-            self.value = torch.exp(self._averaging.get_state()[0]).clamp(max=self.largest)
+            self.value = torch.exp(self._averaging.get_state()[0]).clamp(max=self._limit)
 
     def freeze(self) -> None:
         """End adaptation: keep the averaged step size from now on."""
         if self._averaging is not None:
-            self.value = torch.exp(self._averaging.get_state()[1]).clamp(max=self.largest)
+            self.value = torch.exp(self._averaging.get_state()[1]).clamp(max=self._limit)
             self._averaging = None

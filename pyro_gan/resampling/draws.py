@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyro_gan.importance import finite_weights
+from pyro_gan.importance.mean import known_weights
 from pyro_gan.targets import WeightedTarget
 
 __all__ = ["BLOCK_DRAWS", "Draws", "score"]
@@ -43,12 +43,12 @@ class Draws(NamedTuple):
 
 
 def score(target: WeightedTarget, num_draws: int) -> Iterator[Draws]:
-    """Yield so many prior draws, in blocks.
+    """Yield so many prior draws, in blocks; a log weight that is NaN or plus infinity is minus infinity.
 
-    Raises:
-        ValueError: if a log weight is NaN or plus infinity.
+    Warns:
+        UserWarning: of such weights.
     """
     for start in range(0, num_draws, BLOCK_DRAWS):
         z = target.sample_prior(min(BLOCK_DRAWS, num_draws - start))
-        log_weight = target.log_weight(z)
-        yield Draws(z, log_weight, finite_weights(log_weight))
+        log_weight = known_weights(target.log_weight(z))
+        yield Draws(z, log_weight, log_weight.to("cpu", torch.float64))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from jaxtyping import Float
@@ -12,14 +12,13 @@ from torch import Tensor
 from torch.distributions.transforms import Transform
 
 from pyro_gan import checks
+from pyro_gan._circular import Wrap
 from pyro_gan._typing import Params
 from pyro_gan.targets.discrete import Discrete
+from pyro_gan.targets.rows import ValueAndGrad
 from pyro_gan.targets.state import State
 
-__all__ = ["Target", "ValueAndGrad", "WeightedTarget", "check_sites", "check_weighted", "constrained", "value_and_grad"]
-
-#: A value for each chain, and its gradient.
-ValueAndGrad = tuple[Float[Tensor, " chain"], Float[Tensor, "chain dim"]]
+__all__ = ["Target", "WeightedTarget", "check_sites", "check_weighted", "constrained"]
 
 
 class Target(ABC):
@@ -76,6 +75,25 @@ class Target(ABC):
             name: column.reshape(z.shape[:-1] + shape)
             for (name, shape), column in zip(self.shapes.items(), columns, strict=True)
         }
+
+    def wrap(self, z: Float[Tensor, "chain dim"]) -> Float[Tensor, "chain dim"]:
+        """Return rows with every angle taken back to one turn, where its density is; rows without angles as they are.
+
+        A kernel whose proposals do not depend on where the zero of an angle is calls it before it evaluates them.
+        """
+        angles = self._angles()
+        if not angles:
+            return z
+        values = self.unpack(z)
+        return self.pack({name: Wrap()(value) if name in angles else value for name, value in values.items()})
+
+    @property
+    def is_compact(self) -> bool:
+        """Whether all sites are angles, so that no step is too long to be accepted."""
+        return self._angles() == set(self.shapes)
+
+    def _angles(self) -> set[str]:
+        return {name for name, transform in self.transforms.items() if isinstance(transform.inv, Wrap)}
 
     def constrained(self, z: Float[Tensor, "*batch dim"]) -> dict[str, Tensor]:
         """Return rows as constrained values of the sites, `{site: (*batch, *event)}`."""
@@ -134,28 +152,3 @@ def check_weighted(target: Target) -> WeightedTarget:
 def constrained(values: Params, transforms: Mapping[str, Transform]) -> dict[str, Tensor]:
     """Return unconstrained values by site as constrained ones; a site without a transform stays as it is."""
     return {name: transforms[name].inv(value) if name in transforms else value for name, value in values.items()}
-
-
-def value_and_grad(
-    potential: Callable[[Tensor], Tensor], z: Tensor, *, num_rows: int | None = None
-) -> tuple[Tensor, Tensor]:
-    """Return the values `(chain,)` of a row-by-row potential, and their gradients `(chain, dim)`.
-
-    Args:
-        potential: Maps rows to one value each.
-        z: The rows.
-        num_rows: Rows in a pass; all if None. A pass goes forward and backward before the next one begins, so its
-            activations are still in the cache when the gradient needs them.
-    """
-    parts = []
-    for rows in z.split(num_rows or max(len(z), 1)):
-        with torch.enable_grad():
-            leaf = rows.detach().requires_grad_(True)
-            value = potential(leaf)
-            # Rows are independent, so the gradient of the sum is the gradient of each row.
-            (grad,) = torch.autograd.grad(value.sum(), leaf)
-        parts.append((value.detach(), grad))
-    if len(parts) == 1:
-        return parts[0]
-    values, grads = zip(*parts, strict=True)
-    return torch.cat(values), torch.cat(grads)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, final
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -12,7 +11,8 @@ from pyro_gan import checks
 from pyro_gan._networks import chunk_rows
 from pyro_gan._random import rng_fork
 from pyro_gan._typing import BatchedPotential
-from pyro_gan.targets.base import ValueAndGrad, WeightedTarget, value_and_grad
+from pyro_gan.targets.base import WeightedTarget
+from pyro_gan.targets.rows import ValueAndGrad, values, values_and_grads
 
 __all__ = ["ModelTarget"]
 
@@ -37,26 +37,23 @@ class ModelTarget(WeightedTarget):
 
     def potential(self, z: Float[Tensor, "chain dim"]) -> Float[Tensor, " chain"]:
         """Return the potential energy, minus the log density up to a constant."""
-        with torch.no_grad():
-            return self._evaluate(z)
+        return values(self._evaluate, z)
 
     def potential_and_grad(self, z: Float[Tensor, "chain dim"]) -> ValueAndGrad:
         """Return the potential energy and its gradient."""
-        return value_and_grad(self._evaluate, z, num_rows=chunk_rows(self._chunk_size, z))
+        return values_and_grads(self._evaluate, z, num_rows=chunk_rows(self._chunk_size, z))
 
     def log_prior(self, z: Float[Tensor, "chain dim"]) -> Float[Tensor, " chain"]:
         """Return the log density of the prior in unconstrained space."""
-        with torch.no_grad():
-            return self._model.log_prior(self.unpack(z))
+        return values(lambda rows: self._model.log_prior(self.unpack(rows)), z)
 
     def log_prior_and_grad(self, z: Float[Tensor, "chain dim"]) -> ValueAndGrad:
         """Return the log density of the prior in unconstrained space, and its gradient."""
-        return value_and_grad(lambda rows: self._model.log_prior(self.unpack(rows)), z)
+        return values_and_grads(lambda rows: self._model.log_prior(self.unpack(rows)), z)
 
     def log_weight(self, z: Float[Tensor, "chain dim"]) -> Float[Tensor, " chain"]:
         """Return the log weight that turns the prior into the target."""
-        with torch.no_grad():
-            return self._model.log_weight(self.unpack(z), **self._context)
+        return values(lambda rows: self._model.log_weight(self.unpack(rows), **self._context), z)
 
     def sample_prior(self, num_draws: int) -> Float[Tensor, "draw dim"]:
         """Draw from the prior, in unconstrained space."""

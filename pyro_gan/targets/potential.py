@@ -13,7 +13,8 @@ from pyro_gan import checks
 from pyro_gan._random import rng_fork
 from pyro_gan._typing import Params
 from pyro_gan.probes import NUM_PROBED, probe_repeats, probe_rows, unmoved
-from pyro_gan.targets.base import Target, ValueAndGrad, value_and_grad
+from pyro_gan.targets.base import Target
+from pyro_gan.targets.rows import ValueAndGrad, values, values_and_grads
 
 __all__ = ["PotentialTarget"]
 
@@ -63,12 +64,11 @@ class PotentialTarget(Target):
 
     def potential(self, z: Float[Tensor, "chain dim"]) -> Float[Tensor, " chain"]:
         """Return the potential energy, minus the log density up to a constant."""
-        with torch.no_grad():
-            return self._evaluate(z)
+        return values(self._evaluate, z)
 
     def potential_and_grad(self, z: Float[Tensor, "chain dim"]) -> ValueAndGrad:
         """Return the potential energy and its gradient."""
-        return value_and_grad(self._evaluate, z)
+        return values_and_grads(self._evaluate, z)
 
     def _evaluate(self, z: Tensor) -> Tensor:
         if self._batched:

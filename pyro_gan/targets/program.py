@@ -11,12 +11,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pyro_gan import checks
-from pyro_gan._networks import by_chunk, check_eval, chunk_rows
+from pyro_gan._networks import check_eval, chunk_rows
 from pyro_gan._random import rng_fork
 from pyro_gan.probes import unmoved, unwritten
-from pyro_gan.targets.base import ValueAndGrad, WeightedTarget, value_and_grad
+from pyro_gan.targets.base import WeightedTarget
 from pyro_gan.targets.densities import log_densities, log_likelihoods
 from pyro_gan.targets.prior import draw_one_by_one, draw_together
+from pyro_gan.targets.rows import ValueAndGrad, values, values_and_grads
 from pyro_gan.targets.sites import find_sites
 from pyro_gan.targets.vectorise import same, vectorised
 
@@ -84,28 +85,27 @@ class ProgramTarget(WeightedTarget):
 
     def potential(self, z: Float[Tensor, "chain dim"]) -> Float[Tensor, " chain"]:
         """Return the potential energy, minus the log density up to a constant."""
-        with torch.no_grad():
-            return by_chunk(self._evaluate, z, self._chunk_size)
+        return values(self._evaluate, z, num_rows=chunk_rows(self._chunk_size, z))
 
     def potential_and_grad(self, z: Float[Tensor, "chain dim"]) -> ValueAndGrad:
         """Return the potential energy and its gradient."""
-        return value_and_grad(self._evaluate, z, num_rows=chunk_rows(self._chunk_size, z))
+        return values_and_grads(self._evaluate, z, num_rows=chunk_rows(self._chunk_size, z))
 
     def log_prior(self, z: Float[Tensor, "chain dim"]) -> Float[Tensor, " chain"]:
         """Return the log density of the latent sites in unconstrained space."""
-        with torch.no_grad():
-            return by_chunk(self._log_prior, z, self._chunk_size)
+        return values(self._log_prior, z, num_rows=chunk_rows(self._chunk_size, z))
 
     def log_prior_and_grad(self, z: Float[Tensor, "chain dim"]) -> ValueAndGrad:
         """Return the log density of the latent sites in unconstrained space, and its gradient."""
-        return value_and_grad(self._log_prior, z)
+        return values_and_grads(self._log_prior, z)
 
     def log_weight(self, z: Float[Tensor, "chain dim"]) -> Float[Tensor, " chain"]:
         """Return the log density of observations and factors."""
-        with torch.no_grad():
-            return by_chunk(
-                lambda rows: self._densities(self._constrain(rows)[0], prior=False)[1].to(z), z, self._chunk_size
-            )
+        return values(
+            lambda rows: self._densities(self._constrain(rows)[0], prior=False)[1].to(z),
+            z,
+            num_rows=chunk_rows(self._chunk_size, z),
+        )
 
     def log_likelihood(self, z: Float[Tensor, "row dim"]) -> dict[str, Tensor]:
         """Return the log density of every observation, `{site: (row, *batch)}`, without factors."""

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.distributions import biject_to
 from torch.distributions.transforms import Transform
 
+from pyro_gan._circular import Wrap, is_circular
 from pyro_gan.targets.discrete import Discrete
 
 __all__ = ["Enough", "LatentSites", "find_sites", "is_deterministic", "run_under"]
@@ -188,7 +189,7 @@ def _transform(name: str, site: Any, row_dtype: torch.dtype) -> Transform:
         # A mixture has the support of its components, wrapped in a class that torch cannot transform.
         if type(support).__name__ == "MixtureSameFamilyConstraint":
             support = support.base_constraint
-        transform: Transform = biject_to(support).inv
+        transform: Transform = (Wrap() if is_circular(fn) else biject_to(support)).inv
     except NotImplementedError as error:
         raise ValueError(
             f"The latent site {name!r} ({type(fn).__name__}) has a support that torch cannot map to the reals: {error} "

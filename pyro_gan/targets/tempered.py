@@ -9,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pyro_gan import checks
-from pyro_gan.targets.base import Target, ValueAndGrad, WeightedTarget, check_weighted
+from pyro_gan.targets.base import Target, WeightedTarget, check_weighted
+from pyro_gan.targets.rows import ValueAndGrad
 
 __all__ = ["PowerTarget", "TemperedTarget"]
 

@@ -43,12 +43,12 @@ def assert_unbiased(log_z: Tensor, what: str) -> None:
 # The normaliser
 
 
-@pytest.mark.parametrize(("kernel", "num_draws"), [("MALA", 64), ("PCN", 256)])
+@pytest.mark.parametrize(("kernel", "num_draws"), [("MALA", 400), ("PCN", 1600)])
 def test_with_a_schedule_the_normaliser_is_unbiased(kernel: str, num_draws: int) -> None:
     model, make = sharp(), EXACT[kernel]
-    schedule = SMC(model, 64, kernel=make, num_moves=2, num_draws=num_draws)().report.schedule
+    schedule = SMC(model, 400, kernel=make, num_moves=2, num_draws=num_draws)().report.schedule
     assert len(schedule.betas) >= 3
-    log_z, se = runs(SMC(model, 64, kernel=make, num_draws=num_draws, schedule=schedule))
+    log_z, se = runs(SMC(model, 400, kernel=make, num_draws=num_draws, schedule=schedule))
     assert_unbiased(log_z, f"{kernel}, {num_draws} draws")
     # The standard error by families is that of repeated runs.
     assert 0.7 < float(se.square().mean().sqrt() / log_z.std()) < 1.5
@@ -146,7 +146,8 @@ def test_context_reaches_the_networks() -> None:
 # The report
 
 
-def test_families_by_hand() -> None:
+def test_families_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(smc, "MIN_FAMILIES", 1)
     log9 = math.log(9)
     model = Table([log9, 0.0, -math.inf, math.nan])
     report = SMC(model, 4, num_draws=4, kernel=stays, schedule=Schedule((0.0, 0.5, 1.0), None, 1))().report
