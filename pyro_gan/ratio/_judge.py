@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from pyro_gan._networks import chunk_rows
+from pyro_gan._networks import chunk_rows, critic_scores
 from pyro_gan._random import rng_state, set_rng_state
 from pyro_gan._typing import Critic
 from pyro_gan.importance import effective_size
@@ -20,6 +20,7 @@ from pyro_gan.ratio._course import Course, best_point
 from pyro_gan.ratio._holdout import check_rows, score_rows
 from pyro_gan.ratio.diagnostics import FrontierPoint, area_under_curve
 from pyro_gan.ratio.heads import LogRatio
+from pyro_gan.training.describe import check_outputs
 
 __all__ = ["Judge", "Scores", "balanced_log_loss", "mean_and_error", "row_losses", "score_both", "set_training"]
 
@@ -99,8 +100,8 @@ class Judge:
         """Return what a resumed run needs; instead of the sets, which may be large, the start of their draws."""
         return {
             "start": self.start,
-            "settings": self.settings,
             "marks": self._marks(),
+            "outputs": self._outputs(),
             "frontier": [list(point) for point in self.frontier],
             "best": self.best,
             "course": self.course.state_dict(),
@@ -110,21 +111,13 @@ class Judge:
         """Load the record and draw the same sets again.
 
         Raises:
-            ValueError: if the record belongs to other settings, data or draws.
+            ValueError: if the record belongs to other data or draws.
         """
-        for name, value in self.settings.items():
-            if state["settings"][name] != value:
-                raise ValueError(
-                    f"Expected {name} as in the checkpoint, {state['settings'][name]}; got {value}. Continue with the "
-                    "same value, or give another path."
-                )
         self.start = self._draw_sets(state["start"])
         for there, here in zip(state["marks"], self._marks(), strict=True):
             if not math.isclose(there, here, rel_tol=1e-5, abs_tol=1e-8):
-                raise ValueError(
-                    "Expected the data, generator and prior of the checkpoint; got others. Continue with the same, or "
-                    "give another path."
-                )
+                raise ValueError("Expected the data, generator and prior of the checkpoint; got others")
+        check_outputs("network", state["outputs"], self._outputs())
         self.frontier = [FrontierPoint(*point) for point in state["frontier"]]
         self.best = state["best"]
         self.course.load_state_dict(state["course"])
@@ -152,6 +145,14 @@ class Judge:
     def _marks(self) -> list[float]:
         """Return numbers that distinguish these sets from others of the same shape."""
         return [float(rows.mean(dtype=torch.float64)) for rows in (self.data[self.choosing_rows], self.generated)]
+
+    def _outputs(self) -> Tensor:
+        """Return what the network gives for a few rows now."""
+        self.network.eval()
+        with torch.no_grad():
+            scores = critic_scores(self.network, self.data[self.choosing_rows[:8]])
+        set_training(self.network)
+        return scores.float().cpu()
 
 
 def score_both(log_ratio: Critic, real: Tensor, generated: Tensor) -> Scores:

@@ -17,6 +17,7 @@ from pyro_gan.ratio._course import Course
 from pyro_gan.ratio._judge import Judge, set_training
 from pyro_gan.ratio._verdict import no_overlap
 from pyro_gan.training import Player, train
+from pyro_gan.training.describe import describe
 
 __all__ = ["Recipe", "train_member"]
 
@@ -38,7 +39,7 @@ class Recipe(NamedTuple):
 
 
 def train_member(judge: Judge, course: Course, recipe: Recipe) -> None:
-    """Train the judge's network, and leave it in its best state and in evaluation mode.
+    """Train the judge's network, and leave it in its best state and in evaluation mode, also if an exception ends it.
 
     Raises:
         RuntimeError: if no state left enough overlap.
@@ -59,18 +60,22 @@ def train_member(judge: Judge, course: Course, recipe: Recipe) -> None:
     schedule = None if recipe.scheduler is None else recipe.scheduler(course.optimizer)
     course.set_rate(0)
     set_training(network)
-    train(
-        [Player("critic", network, course.optimizer, loss, scheduler=schedule)],
-        next_batch,
-        num_steps=course.num_steps,
-        callback=judge,
-        state=judge,
-        checkpoint=recipe.checkpoint,
-        checkpoint_every=judge.settings["eval_every"],
-        progress=recipe.progress,
-    )
+    try:
+        train(
+            [Player("critic", network, course.optimizer, loss, scheduler=schedule)],
+            next_batch,
+            num_steps=course.num_steps,
+            callback=judge,
+            state=judge,
+            checkpoint=recipe.checkpoint,
+            checkpoint_every=judge.settings["eval_every"],
+            settings={name: describe(value) for name, value in judge.settings.items()},
+            progress=recipe.progress,
+        )
+    finally:
+        if judge.best:
+            network.load_state_dict(judge.best)
+        judge.log_ratio.eval()
     if not judge.best:
         raise RuntimeError(no_overlap(judge.frontier, course.min_ess_fraction))
-    network.load_state_dict(judge.best)
-    judge.log_ratio.eval()
     judge.log_ratio.frontier, judge.log_ratio.ended = tuple(judge.frontier), course.ended

@@ -15,8 +15,10 @@ import torch
 from torch import nn
 from torch.optim import SGD, Adam, lr_scheduler
 
+from pyro_gan import files
 from pyro_gan._random import rng_state, set_rng_state
 from pyro_gan.training import NonFiniteLoss, Player, train
+from pyro_gan.training.checkpoint import KIND
 
 NUM_STEPS, EVERY = 60, 10
 
@@ -130,7 +132,7 @@ def test_a_killed_process_loses_only_the_steps_since_its_checkpoint(tmp_path, se
                 process.kill()
                 break
     assert process.returncode == -signal.SIGKILL
-    kept = torch.load(path, weights_only=True)["progress"]["step"]
+    kept = files.load(path, kind=KIND)["progress"]["step"]
     assert kept % EVERY == 0 and 3 * EVERY <= kept < NUM_STEPS
     assert_equal_bits(run(seed, path), run(seed))
 
@@ -151,7 +153,7 @@ def test_ctrl_c_waits_for_the_step_and_leaves_a_checkpoint(tmp_path, seed):
 
     with pytest.raises(KeyboardInterrupt):
         run(seed, tmp_path / "run.pt", interrupt)
-    assert torch.load(tmp_path / "run.pt", weights_only=True)["progress"]["step"] == 17
+    assert files.load(tmp_path / "run.pt", kind=KIND)["progress"]["step"] == 17
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert_equal_bits(run(seed, tmp_path / "run.pt"), run(seed))
 
@@ -341,12 +343,6 @@ def test_a_checkpoint_that_does_not_fit_raises_and_touches_nothing(tmp_path, see
     with pytest.raises(ValueError, match="state is absent there"):
         train([critic, generator], next_batch, **options(checkpoint=path, state=Average(critic.module)))
 
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ValueError, match="cannot be read"):
-        train([critic, generator], next_batch, **options(checkpoint=path))
-    torch.save({"weights": 1}, path)
-    with pytest.raises(ValueError, match="in the format"):
-        train([critic, generator], next_batch, **options(checkpoint=path))
     with pytest.raises(ValueError, match="there is no .*missing"):
         train([critic], next_batch, **options(checkpoint=tmp_path / "missing" / "run.pt"))
 
@@ -368,7 +364,7 @@ def test_a_state_that_could_not_be_read_back_never_replaces_a_good_checkpoint(tm
             next_batch,
             **options(checkpoint=tmp_path / "run.pt", checkpoint_every=1, callback=callback, state=memory),
         )
-    assert torch.load(tmp_path / "run.pt", weights_only=True)["progress"]["step"] == 1
+    assert files.load(tmp_path / "run.pt", kind=KIND)["progress"]["step"] == 1
     assert [file.name for file in tmp_path.iterdir()] == ["run.pt"]
 
 
