@@ -1,7 +1,7 @@
 """The bytes of a file: JSON and raw numbers, in the layout of safetensors, with a checksum over all of them.
 
-The file begins with the length of its header, in eight bytes, and the header, which is JSON: the type, shape and place
-of each tensor, and under `__metadata__` the checksum and everything that is no tensor. Then follow the numbers. Programs
+The file begins with the length of its header, in eight bytes, and the header, which is JSON: type, shape and place of
+each tensor, and under `__metadata__` the checksum and everything that is no tensor. Then follow the numbers. Programs
 that read safetensors can open such a file. Nothing in it is a pickle, so reading it runs no code.
 """
 
