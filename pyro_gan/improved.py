@@ -200,7 +200,7 @@ def improve(
             f"got {len(real)}. Collect more."
         )
     with rng_fork():
-        torch.manual_seed(checks.count("seed", seed, minimum=0))
+        torch.manual_seed(checks.random_seed(seed))
         order = torch.randperm(len(real))
         sizes = (len(real) - 2 * num_judging, num_judging, num_judging)
         fit, choose, certify = (real[part.to(real.device)] for part in order.split(list(sizes)))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, final
 
 import torch
@@ -13,9 +15,10 @@ from torch.distributions import Distribution
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from pyro_gan._calls import FAULTS, TRIAL_FAULTS, called
 from pyro_gan._networks import critic_scores
 from pyro_gan._random import rng_fork
-from pyro_gan.checks import count, function, instance, real, shaped
+from pyro_gan.checks import count, function, instance, real, shaped, tensor
 from pyro_gan.objectives.base import Objective, Penalty, TwoSampleLoss
 from pyro_gan.objectives.entropic import EntropicTransport
 from pyro_gan.training import Batches, Player, train
@@ -135,8 +138,25 @@ def fit_gan(
         averaged = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(averaging), use_buffers=True)
         kept = averaged.module.eval()
 
+    tried: set[str] = set()
+
+    def called_with(name: str, network: Any, takes: str, x: Tensor) -> AbstractContextManager[None]:
+        # Only in its first call is an error of torch more likely one of shapes than one of the machine.
+        faults = FAULTS if name in tried else TRIAL_FAULTS
+        tried.add(name)
+        return called(name, network, f"{takes} of shape {tuple(x.shape)}", faults=faults)
+
     def generate(real: Tensor) -> Tensor:
-        return shaped("generated data like the real data,", generator(prior.sample((len(real),))), real.shape)
+        z = prior.sample((len(real),))
+        with called_with("generator", generator, "draws of the prior,", z):
+            generated = generator(z)
+        cure = "Let the generator return the data alone, in one tensor."
+        return shaped("generated data like the real data,", tensor("generated data", generated, cure=cure), real.shape)
+
+    def score(x: Tensor) -> Tensor:
+        assert critic is not None
+        with called_with("critic", critic, "a batch of data", x):
+            return critic_scores(critic, x)
 
     def critic_loss(real: Tensor) -> Tensor:
         assert critic is not None and not isinstance(objective, TwoSampleLoss)
@@ -145,7 +165,7 @@ def fit_gan(
         if isinstance(objective, EntropicTransport):
             loss = objective.critic_loss(critic, real, generated)
         else:
-            loss = objective.critic_loss(critic_scores(critic, real), critic_scores(critic, generated))
+            loss = objective.critic_loss(score(real), score(generated))
         return loss if penalty is None else loss + penalty(critic, real, generated)
 
     def generator_loss(real: Tensor) -> Tensor:
@@ -155,7 +175,7 @@ def fit_gan(
         assert critic is not None
         if isinstance(objective, EntropicTransport):
             return objective.generator_loss(critic, real, generated)
-        scores = critic_scores(critic, generated)
+        scores = score(generated)
         return objective.generator_loss(scores.new_zeros(0), scores)
 
     def after_step(step: int, losses: dict[str, float]) -> bool | None:
@@ -223,15 +243,15 @@ class _Memory:
 
     def _outputs(self) -> list[Tensor]:
         self._networks.eval()
-        with rng_fork(), torch.no_grad():
-            both = []
+        both = []
+        with rng_fork(), torch.no_grad(), contextlib.suppress(RuntimeError):  # of networks for batches of one size
             for _ in range(2):
                 torch.manual_seed(0)
                 x = self._prior.sample(torch.Size([4]))
                 both.append([x := network(x) for network in self._networks])
         self._networks.train()
         # A network with noise that torch does not make returns something else each time, and is not compared.
-        same = all(map(torch.equal, *both))
+        same = len(both) == 2 and all(map(torch.equal, *both))
         return [values.float().cpu() for values in both[0]] if same else []
 
 

@@ -271,7 +271,9 @@ def test_what_does_not_fit_raises():
         "generated data to be a torch.Tensor; got .*tuple": dict(generator=lambda z: (z, z)),
         "generator's dtype and device, torch.float64": dict(generator=lambda z: z.double()),
         "generator's dtype and device.*meta": dict(generator=lambda z: z.to("meta")),
-        "generator that takes draws of the prior; got": dict(generator=nn.Linear(2, 1)),
+        r"generator that takes draws of the prior, of shape \(8, 1\); got RuntimeError": dict(
+            generator=nn.Linear(2, 1)
+        ),
         "generator in evaluation mode; got its BatchNorm1d": dict(generator=nn.BatchNorm1d(1)),
         "finite generated data": dict(generator=lambda z: z / 0.0),
         "there is no .*missing": dict(checkpoint="missing/fit.pt"),
