@@ -59,9 +59,7 @@ def called(
                 "run(label=...) or decode(z, label=...). Generator and critic both get them, so wrap one that takes "
                 "none: lambda x, label: critic(x)."
             ) from error
-        raise ValueError(
-            f"{words}. Try {name}(batch) by itself, and give a network and a prior that fit each other."
-        ) from error
+        raise ValueError(f"{words}. Try {name}(batch) by itself: it must run on a batch of that shape.") from error
 
 
 def takes_context(network: Any) -> bool:
@@ -69,7 +67,8 @@ def takes_context(network: Any) -> bool:
 
     The modules of this package pass keywords on to what they hold.
     """
-    if isinstance(network, nn.Module) and type(network).__module__.startswith(__name__.partition(".")[0] + "."):
+    is_ours = type(network).__module__.startswith(__name__.partition(".")[0] + ".")
+    if isinstance(network, nn.ModuleList | nn.ModuleDict) or (is_ours and isinstance(network, nn.Module)):
         held = [*network.children(), *vars(network).values()]
         return any(takes_context(item) for item in held if callable(item) and not isinstance(item, type))
     try:
