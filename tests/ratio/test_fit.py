@@ -268,7 +268,7 @@ def test_what_does_not_fit_raises():
         "network and data of one dtype and device.*meta": dict(network=Quadratic().to("meta")),
         r"generated data of shape \(2, 1\).*\(2, 3\)": dict(prior=wide),
         r"generated data of shape \(2, 1\).*\(1,\)": dict(generator=lambda z: z.mean(0)),
-        "generated data to be a torch.Tensor; got .*tuple": dict(generator=lambda z: (z, z)),
+        "generated data in one tensor; got .*tuple": dict(generator=lambda z: (z, z)),
         "generator's dtype and device, torch.float64": dict(generator=lambda z: z.double()),
         "generator's dtype and device.*meta": dict(generator=lambda z: z.to("meta")),
         r"draws of the prior, of shape \(8, 1\); got RuntimeError": dict(generator=nn.Linear(2, 1)),

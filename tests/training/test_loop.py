@@ -323,8 +323,8 @@ def test_a_checkpoint_that_does_not_fit_raises_and_touches_nothing(tmp_path, see
     part = SGD(generator.module[0].parameters(), lr=0.1)
     cases = {
         "generator.module": [critic, generator._replace(module=wide, optimizer=SGD(wide.parameters(), lr=0.1))],
-        "decoder.module is absent there": [critic, renamed],
-        "generator.module is Sequential there and absent here": [critic],
+        "steps of player 'decoder' as in the checkpoint, absent; got 1": [critic, renamed],
+        "steps of player 'generator' as in the checkpoint, 1; got absent": [critic],
         "generator.optimizer is SGD there and Adam": [
             critic,
             generator._replace(optimizer=Adam(generator.module.parameters())),
