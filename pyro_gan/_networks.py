@@ -205,14 +205,16 @@ def critic_scores(critic: Critic, x: Float[Tensor, "batch *event"], **context: T
     output = critic(x, **context)
     if not isinstance(output, Tensor):
         raise ValueError(
-            f"Expected a tensor from the critic; got {type(output).__name__}. Let it return its score alone."
+            f"Expected a tensor from the critic; got {type(output).__name__}. Let it return its score alone, such as "
+            "lambda x: critic(x)[0]."
         )
     batch = len(x)
     if output.shape[:1] != (batch,) or output.numel() != batch:
         raise ValueError(
             f"Expected a critic output of shape ({batch},) or ({batch}, 1, ..., 1) for data of shape "
             f"{tuple(x.shape)}; got {tuple(output.shape)}. Give the critic one output for each row, such "
-            "as nn.Linear(width, 1) at its end, and squeeze its last dimension only."
+            "as nn.Linear(width, 1) at its end, and squeeze its last dimension only. Of a critic with a score for each "
+            "patch take the mean, lambda x: critic(x).flatten(1).mean(1), and calibrate it."
         )
     return output.reshape(batch)
 

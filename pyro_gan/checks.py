@@ -11,7 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["batch", "choice", "count", "extra", "function", "instance", "numbers", "real", "rows", "shaped", "tensor"]
+from pyro_gan._cures import cure_of_function, cure_of_instance, cure_of_tensor, interval, shown
+
+__all__ = ["batch", "choice", "count", "extra", "function", "instance", "numbers", "random_seed"]
+__all__ += ["real", "rows", "shaped", "tensor"]
 
 
 def count(name: str, value: Any, *, minimum: int = 1, maximum: int | None = None, cure: str = "") -> int:
@@ -41,6 +44,19 @@ def count(name: str, value: Any, *, minimum: int = 1, maximum: int | None = None
     if number < minimum or (maximum is not None and number > maximum):
         raise _error(f"{name} {interval}", str(number), cure)
     return number
+
+
+def random_seed(value: Any) -> int:
+    """Return a seed that torch, NumPy and scikit-learn all take.
+
+    Raises:
+        ValueError: if the value is no whole number between 0 and 2**32 - 1.
+
+    Example:
+        >>> random_seed(3)
+        3
+    """
+    return count("seed", value, minimum=0, maximum=2**32 - 1, cure="Pass a number such as 0.")
 
 
 def real(
@@ -73,7 +89,7 @@ def real(
     """
     try:
         number = math.nan if isinstance(value, str | bytes | bool) else float(value)
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         number = math.nan
     inside = (
         math.isfinite(number)
@@ -83,7 +99,7 @@ def real(
         and (maximum is None or number <= maximum)
     )
     if not inside:
-        raise _error(_interval(name, above, minimum, below, maximum), shown(value), cure)
+        raise _error(interval(name, above, minimum, below, maximum), shown(value), cure)
     return number
 
 
@@ -138,7 +154,7 @@ def function(name: str, value: Any, *, cure: str = "") -> Callable[..., Any]:
         ValueError: if the value cannot be called, or is a class where an instance is meant.
     """
     if not callable(value) or isinstance(value, type):
-        raise _error(f"{name} to be a function or a network", shown(value), cure)
+        raise _error(f"{name} to be a function or a network", shown(value), cure or cure_of_function(value))
     return value
 
 
@@ -159,7 +175,8 @@ def instance(name: str, value: Any, *kinds: type, cure: str = "") -> Any:
         device(type='cpu')
     """
     if not isinstance(value, kinds):
-        raise _error(f"{name} of type {' or '.join(kind.__name__ for kind in kinds)}", shown(value), cure)
+        names = " or ".join(kind.__name__ for kind in kinds)
+        raise _error(f"{name} of type {names}", shown(value), cure or cure_of_instance(value, kinds))
     return value
 
 
@@ -170,7 +187,7 @@ def tensor(name: str, value: Any, *, cure: str = "") -> Tensor:
         ValueError: if the value is none; NumPy arrays and lists are not converted.
     """
     if not isinstance(value, Tensor):
-        raise _error(f"{name} to be a torch.Tensor", shown(value), cure or "Convert it with torch.as_tensor().")
+        raise _error(f"{name} to be a torch.Tensor", shown(value), cure or cure_of_tensor(value))
     return value
 
 
@@ -214,7 +231,7 @@ def shaped(name: str, value: Any, shape: Sequence[int | str], *, cure: str = "")
         want != size for want, size in zip(sizes, got, strict=True) if not isinstance(want, str)
     ):
         expected = ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "")
-        raise _error(f"{name} of shape ({expected})", str(tuple(value.shape)), cure)
+        raise _error(f"{name} of shape ({expected})", str(tuple(value.shape)), cure or "Reshape it, or pass another.")
     return value
 
 
@@ -270,30 +287,6 @@ def rows(
             "Find out what makes them, or divide all sets by one number.",
         )
     return value
-
-
-def shown(value: Any) -> str:
-    """Return a value as an error shows it: short, with its type where that is not plain."""
-    if isinstance(value, Tensor):
-        return f"a tensor of shape {tuple(value.shape)}" if value.dim() else f"tensor({value.item()!r})"
-    if value is None or isinstance(value, bool | int | float | str | type):
-        return repr(value)
-    text = repr(value)
-    name = type(value).__name__
-    return f"{text} ({name})" if len(text) <= 60 and "\n" not in text else f"an object of type {name}"
-
-
-def _interval(name: str, above: float | None, minimum: float | None, below: float | None, maximum: float | None) -> str:
-    low = above if minimum is None else minimum
-    high = below if maximum is None else maximum
-    if high is None:
-        if low is None:
-            return f"a finite {name}"
-        if low == 0 and minimum is None:
-            return f"a positive, finite {name}"
-        return f"a finite {name} {'above' if minimum is None else 'of at least'} {low:g}"
-    left = "(-inf" if low is None else f"{'(' if minimum is None else '['}{low:g}"
-    return f"{name} in {left}, {high:g}{')' if maximum is None else ']'}"
 
 
 def _error(expected: str, got: str, cure: str) -> ValueError:

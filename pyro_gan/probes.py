@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from pyro_gan._calls import TRIAL_FAULTS, called
 from pyro_gan._networks import critic_scores
 from pyro_gan._random import rng_fork, rng_state
 from pyro_gan._typing import Critic
@@ -75,13 +76,9 @@ def probe_generator(generator: Callable[..., Tensor], prior: Distribution) -> No
     with rng_fork(), torch.no_grad(), unmoved(generator):
         z = prior.sample(torch.Size([NUM_PROBED]))
         before = rng_state()
-        try:
+        takes = f"draws of the prior, of shape {tuple(z[:NUM_FIRST].shape)}"
+        with called("generator", generator, takes, faults=TRIAL_FAULTS):
             first, again = (unwritten(generator, z[:NUM_FIRST], "generator") for _ in range(2))
-        except (RuntimeError, IndexError) as error:
-            raise ValueError(
-                f"Expected a generator that takes draws of the prior; got {error}. Give a prior of the shape, dtype "
-                "and device that the generator takes."
-            ) from error
         # What returns no row for each latent, or on another device, is left to the caller's checks.
         if not isinstance(first, Tensor) or first.shape[:1] != (NUM_FIRST,) or first.device != z.device:
             return

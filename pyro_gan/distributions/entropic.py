@@ -14,7 +14,7 @@ from torch.distributions import constraints
 
 from pyro_gan._random import rng_fork, seed_rng
 from pyro_gan._typing import Generator
-from pyro_gan.checks import count, shown, tensor
+from pyro_gan.checks import random_seed, shown, tensor
 from pyro_gan.likelihood.estimator import Estimator, LikelihoodEstimate
 from pyro_gan.likelihood.importance import ImportanceWeighted
 from pyro_gan.likelihood.joint import EntropicModel
@@ -109,7 +109,7 @@ class EntropicGAN(TorchDistribution):
             generator, prior, loss=loss, regularization=regularization, reduction=reduction, chunk_size=chunk_size
         )
         self.estimator = estimator
-        self.seed = count("seed", seed, minimum=0)
+        self.seed = random_seed(seed)
         super().__init__(torch.Size(), self._model.event_shape, validate_args=validate_args)
 
     @property

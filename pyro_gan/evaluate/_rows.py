@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyro_gan.checks import count, extra, instance, numbers, rows, tensor
+from pyro_gan.checks import extra, instance, numbers, random_seed, rows, tensor
 
 __all__ = ["LARGEST", "as_images", "as_rows", "black_and_white", "classifier_for", "pool_rows", "seeded", "two_sets"]
 
@@ -40,7 +40,7 @@ class Pool(NamedTuple):
 
 def seeded(seed: int) -> torch.Generator:
     """Return a generator of torch's with a seed that NumPy and scikit-learn take too."""
-    return torch.Generator().manual_seed(count("seed", seed, minimum=0, maximum=2**32 - 1))
+    return torch.Generator().manual_seed(random_seed(seed))
 
 
 def as_rows(

@@ -13,6 +13,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from pyro_gan import checks
+from pyro_gan._calls import ContextError
 from pyro_gan._networks import by_chunk, chunk_rows
 from pyro_gan._random import rng_fork, seed_rng
 from pyro_gan._typing import Critic, Generator
@@ -21,7 +22,6 @@ from pyro_gan.evaluate.temperature import TemperatureStep, certify_temperature, 
 from pyro_gan.improved.generator import ImprovedGenerator, Sampler
 from pyro_gan.improved.report import ImprovementReport
 from pyro_gan.latent import LatentPosterior, LatentPrior
-from pyro_gan.latent.probe import ContextError
 from pyro_gan.ratio import RandomFeatures, calibrate, fit_log_ratio
 from pyro_gan.ratio._fit_checks import MIN_ROWS
 from pyro_gan.ratio._holdout import first_of_equal
@@ -111,7 +111,7 @@ def improve(
             f"got {len(real)}. Collect more."
         )
     with rng_fork():
-        seed_rng(checks.count("seed", seed, minimum=0))
+        seed_rng(checks.random_seed(seed))
         order = torch.randperm(len(real))
         sizes = (len(real) - 2 * num_judging, num_judging, num_judging)
         fit, choose, certify = (real[part.to(real.device)] for part in order.split(list(sizes)))

@@ -16,13 +16,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pyro_gan import checks
+from pyro_gan._calls import FAULTS, TRIAL_FAULTS, ContextError, called
 from pyro_gan._networks import by_chunk, by_row, check_eval, critic_scores, frozen_twin
 from pyro_gan._random import rng_fork
 from pyro_gan._typing import BoundedRatio, Critic, Generator, Params, left_shape, replicates_of
 from pyro_gan.checks import count, function
 from pyro_gan.latent.check import examine
 from pyro_gan.latent.prior import LatentPrior, expanded
-from pyro_gan.latent.probe import ContextError, probe
+from pyro_gan.latent.probe import probe
 from pyro_gan.latent.report import PosteriorReport
 from pyro_gan.probes import NUM_PROBED, unwritten
 from pyro_gan.ratio.calibrators import CalibratedLogRatio
@@ -231,7 +232,7 @@ class LatentPosterior(nn.Module):
             ('better', 'near 1', ())
         """
         num_draws = count("num_draws", num_draws, minimum=100, cure="A tail takes that many to judge.")
-        seed = count("seed", seed, minimum=0)
+        seed = checks.random_seed(seed)
         with rng_fork(), torch.no_grad():
             report = examine(
                 self.latents,
@@ -255,13 +256,22 @@ class LatentPosterior(nn.Module):
         check_eval(self.log_ratio, "log_ratio")
 
         def run(rows: Tensor) -> tuple[Tensor, Tensor]:
-            x = self.latents.generate(rows, **context)
-            return x, unwritten(lambda x: self._score(x, context), x, "log ratio")
+            x = self.latents.tried(rows, **context)
+            return x, unwritten(lambda x: self._score(x, context, faults=TRIAL_FAULTS), x, "log ratio")
 
         probe(self.generator, self.prior, run, self.generator, self.log_ratio)
 
-    def _score(self, x: Tensor, context: dict[str, Tensor], by: Critic | None = None) -> Tensor:
-        return by_row(partial(critic_scores, self.log_ratio if by is None else by), x, **expanded(context, len(x)))
+    def _score(
+        self,
+        x: Tensor,
+        context: dict[str, Tensor],
+        by: Critic | None = None,
+        *,
+        faults: tuple[type[Exception], ...] = FAULTS,
+    ) -> Tensor:
+        log_ratio = self.log_ratio if by is None else by
+        with called("log_ratio", log_ratio, f"generated data {tuple(x.shape)}", context=context, faults=faults):
+            return by_row(partial(critic_scores, log_ratio), x, **expanded(context, len(x)))
 
     def _log_weight(self, z: Tensor, context: dict[str, Tensor]) -> Tensor:
         return self.latents.evaluate(z, lambda x: self._score(x, context), **context) / self.temperature

@@ -13,12 +13,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import biject_to, constraints
 
+from pyro_gan._calls import FAULTS, TRIAL_FAULTS, ContextError, called
 from pyro_gan._circular import Wrap, is_circular
 from pyro_gan._networks import by_chunk, by_row, check_eval, frozen_twin, unchecked
 from pyro_gan._random import rng_fork
 from pyro_gan._typing import Generator, Params, left_shape
 from pyro_gan.checks import count, function, shaped, shown
-from pyro_gan.latent.probe import ContextError, check_prior, probe
+from pyro_gan.latent.probe import check_parameters, check_prior, probe
 
 __all__ = ["LatentPrior", "expanded"]
 
@@ -126,6 +127,7 @@ class LatentPrior(nn.Module):
         """
         latent = self.prior.event_shape
         shaped("latents", z, ("*batch", *latent))
+        check_parameters("latents", self.generator, z, cure="Move them with .to(...).")
         of_data = function("of_data", (lambda x: x) if of_data is None else of_data)
         parts = by_chunk(lambda rows: of_data(self.generate(rows, **context)), z.reshape(-1, *latent), self.chunk_size)
         return parts.reshape(left_shape(z, len(latent)) + parts.shape[1:])
@@ -133,9 +135,13 @@ class LatentPrior(nn.Module):
     def generate(self, rows: Tensor, **context: Tensor) -> Tensor:
         """Return the generated data of latents `(row, *latent)` in one pass, `(row, *event)`; differentiable."""
         shaped("latents", rows, ("row", *self.prior.event_shape))
-        x = by_row(self.generator, rows, **expanded(context, len(rows)))
+        with self._called(rows, context):
+            x = by_row(self.generator, rows, **expanded(context, len(rows)))
         if not isinstance(x, Tensor) or x.shape[:1] != rows.shape[:1]:
-            raise ValueError(f"Expected the generator to return {len(rows)} rows, one each; got {shown(x)}.")
+            raise ValueError(
+                f"Expected the generator to return {len(rows)} rows, one each, in one tensor; got {shown(x)}. Wrap it "
+                "in a function that returns the data alone, such as lambda z: generator(z)[0]."
+            )
         return x
 
     def constrained(self, params: Params) -> Tensor:
@@ -170,7 +176,18 @@ class LatentPrior(nn.Module):
     def validate(self, **context: Tensor) -> None:
         """Raise if the generator does not fit the prior or is not a fixed, row-by-row function."""
         check_eval(self.generator, "generator")
-        probe(self.generator, self.prior, lambda rows: (self.generate(rows, **context),), self.generator)
+        probe(self.generator, self.prior, lambda rows: (self.tried(rows, **context),), self.generator)
+
+    def tried(self, rows: Tensor, **context: Tensor) -> Tensor:
+        """Return `generate(rows)`; an error of torch is here one of the generator, and the message says so."""
+        with self._called(rows, context, TRIAL_FAULTS):
+            return self.generate(rows, **context)
+
+    def _called(
+        self, rows: Tensor, context: dict[str, Any], faults: tuple[type[Exception], ...] = FAULTS
+    ) -> contextlib.AbstractContextManager[None]:
+        takes = f"a batch of latents of shape {tuple(rows.shape)}"
+        return called("generator", self.generator, takes, context=context, faults=faults)
 
     def _value(self, params: Params) -> Tensor:
         if not isinstance(params, Mapping) or set(params) != {self.site}:

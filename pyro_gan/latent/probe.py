@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, final
+from typing import Any
 
 import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin
@@ -12,20 +12,21 @@ from torch.distributions import constraints
 
 from pyro_gan._random import rng_fork
 from pyro_gan.checks import shown
-from pyro_gan.probes import NUM_FIRST, NUM_PROBED, probe_rows, unmoved
+from pyro_gan.probes import NUM_PROBED, probe_rows, unmoved
 
-__all__ = ["ContextError", "check_prior", "probe"]
-
-
-@final
-class ContextError(ValueError):
-    """A network was called without a keyword that it needs, or with one that it does not take."""
+__all__ = ["check_parameters", "check_prior", "probe"]
 
 
 def check_prior(prior: Any) -> constraints.Constraint:
     """Return the support of a prior, or raise unless it is one distribution over one continuous event."""
     if not isinstance(prior, TorchDistributionMixin):
-        raise ValueError(f"Expected prior to be a distribution of pyro.distributions; got {shown(prior)}.")
+        cure = "Pass one such as dist.Normal(0., 1.).expand([dim]).to_event(1)."
+        raise ValueError(f"Expected prior to be a distribution of pyro.distributions; got {shown(prior)}. {cure}")
+    if not prior.event_shape.numel():
+        raise ValueError(
+            f"Expected a prior of at least one dimension; got one of event_shape {tuple(prior.event_shape)}. Give it "
+            "the latent shape of the generator: dist.Normal(0., 1.).expand([dim]).to_event(1)."
+        )
     if prior.batch_shape or not prior.event_shape:
         raise ValueError(
             f"Expected a prior with batch_shape () and a vector event; got batch_shape {tuple(prior.batch_shape)} and "
@@ -59,21 +60,9 @@ def probe(
     """
     with rng_fork(), torch.no_grad(), unmoved(*networks):
         z = prior.sample((NUM_PROBED,))
-        _check_parameters(generator, z)
-        try:
-            values = probe_rows(run, z, names=("generated data", "log ratio"))
-        except (TypeError, KeyError) as error:
-            raise ContextError(
-                f"Expected keywords that the generator and the critic take; got the error: {error}. Give a conditional "
-                "network its context by keyword, run(label=...). Both networks get it, so wrap one that takes none: "
-                "lambda x, label: critic(x)."
-            ) from error
-        except (RuntimeError, IndexError) as error:
-            raise ValueError(
-                f"Expected networks that run on latents of shape {tuple(z[:NUM_FIRST].shape)}, a batch of prior draws; "
-                f"got the error: {error}. Give the prior the generator's latent shape, and the log ratio a critic that "
-                "takes the generator's output."
-            ) from error
+        cure = "Build the prior there: dist.Normal(torch.zeros(dim, dtype=..., device=...), 1.).to_event(1)."
+        check_parameters("prior draws", generator, z, cure=cure)
+        values = probe_rows(run, z, names=("generated data", "log ratio"))
         value, name = values[-1], "log ratio" if len(values) > 1 else "generated data"
         if torch.isnan(value).all():
             raise ValueError(f"The {name} is NaN for all of {len(value)} prior draws. Look at generator(z) first.")
@@ -84,13 +73,13 @@ def probe(
             )
 
 
-def _check_parameters(generator: Any, z: Tensor) -> None:
+def check_parameters(name: str, generator: Any, z: Tensor, *, cure: str) -> None:
+    """Raise unless latents have the dtype and the device of a generator's parameters."""
     parameter = next(generator.parameters(), None) if isinstance(generator, nn.Module) else None
-    if parameter is None or not parameter.is_floating_point():
+    if parameter is None or not parameter.is_floating_point() or torch.is_autocast_enabled():
         return
     if parameter.dtype != z.dtype or parameter.device != z.device:
         raise ValueError(
-            f"Expected prior draws of the generator's dtype and device, {parameter.dtype} on {parameter.device}; got "
-            f"{z.dtype} on {z.device}. Build the prior there: "
-            "dist.Normal(torch.zeros(dim, dtype=..., device=...), 1.).to_event(1)."
+            f"Expected {name} of the generator's dtype and device, {parameter.dtype} on {parameter.device}; got "
+            f"{z.dtype} on {z.device}. {cure}"
         )

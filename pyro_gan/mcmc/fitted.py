@@ -160,7 +160,7 @@ def fit_proposal(
         checks.count(name, value)
     checks.numbers("hidden", hidden)
     widths = [checks.count("hidden", width) for width in hidden]
-    checks.count("seed", seed, minimum=0)
+    checks.random_seed(seed)
     target = make_weighted_target(model, context=context)
     z = _unconstrained(target, samples)
     if family == "gaussian":

@@ -21,6 +21,7 @@ from pyro_gan.mcmc.kernel import BatchKernel
 from pyro_gan.mcmc.moments import Moments
 from pyro_gan.mcmc.record import Record
 from pyro_gan.mcmc.recorded import RecordedRun
+from pyro_gan.targets.make import check_transforms
 
 __all__ = ["VectorizedMCMC"]
 
@@ -42,7 +43,7 @@ class VectorizedMCMC(AbstractMCMC):
         disable_progbar: Whether to show no progress bar.
         disable_validation: Whether to switch off the argument checks of distributions during the run, as Pyro does;
             None leaves them as they are.
-        transforms: Constrained to unconstrained by site, for a bare `potential_fn`.
+        transforms: Constrained to unconstrained by site, for a bare `potential_fn`; a model has its own.
         save_params: Sites to keep; all if None.
         thin: Steps for each kept draw.
         keep: "all" draws, or the "last" of each chain: one output a chain, and memory for one. Nested R-hat and
@@ -113,6 +114,7 @@ class VectorizedMCMC(AbstractMCMC):
             )
         if num_superchains is not None and num_chains % checks.count("num_superchains", num_superchains, minimum=2):
             raise ValueError(f"Expected num_superchains that divides num_chains={num_chains}; got {num_superchains}.")
+        check_transforms(transforms, kernel.model, initial_params)
         super().__init__(kernel, num_chains, transforms)
         self.num_samples = num_samples
         self._wanted_samples, self._wanted_chains = num_samples, num_chains

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, final
 
 import torch
@@ -13,11 +15,14 @@ from torch.distributions import Distribution
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from pyro_gan._calls import FAULTS, TRIAL_FAULTS, called
 from pyro_gan._networks import critic_scores
-from pyro_gan.checks import count, function, instance, real, shaped
+from pyro_gan._random import rng_fork
+from pyro_gan.checks import count, function, instance, real, shaped, tensor
 from pyro_gan.objectives.base import Objective, Penalty, TwoSampleLoss
 from pyro_gan.objectives.entropic import EntropicTransport
 from pyro_gan.training import Batches, Player, train
+from pyro_gan.training.describe import check_outputs, describe, describe_draws
 
 __all__ = ["FittedGAN", "fit_gan"]
 
@@ -54,6 +59,7 @@ def fit_gan(
     callback: Callable[[int, dict[str, float], FittedGAN], bool | None] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: int = 1000,
+    checkpoint_minutes: float = 10.0,
     progress: bool = True,
 ) -> FittedGAN:
     """Train a generator against a critic, or against a loss on samples.
@@ -81,8 +87,10 @@ def fit_gan(
             is then the generator returned. Usual is .999.
         callback: Called after each step with the number of steps done, the losses "critic" and "generator", and the
             `FittedGAN` that this call would return if it ended there. True ends the run.
-        checkpoint: Path of a file; see `training.train`.
-        checkpoint_every: Steps between checkpoints.
+        checkpoint: Path of a file; see `training.train`. A file of another objective, penalty, prior, batch size,
+            number of critic steps or average, of other data or networks is refused.
+        checkpoint_every: Largest number of steps between checkpoints.
+        checkpoint_minutes: Largest time between checkpoints, in minutes.
         progress: Show a bar with the losses.
 
     Returns:
@@ -90,7 +98,8 @@ def fit_gan(
         never on the average: for a sharp log ratio of the average, fit a fresh critic.
 
     Raises:
-        ValueError: if an argument does not fit, generated data have another shape than real ones, or the data end.
+        ValueError: if an argument does not fit, generated data have another shape than real ones, the data end, or a
+            checkpoint belongs to another run, is damaged or in use.
         NonFiniteLoss: naming player and step.
 
     References:
@@ -129,8 +138,25 @@ def fit_gan(
         averaged = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(averaging), use_buffers=True)
         kept = averaged.module.eval()
 
+    tried: set[str] = set()
+
+    def called_with(name: str, network: Any, takes: str, x: Tensor) -> AbstractContextManager[None]:
+        # Only in its first call is an error of torch more likely one of shapes than one of the machine.
+        faults = FAULTS if name in tried else TRIAL_FAULTS
+        tried.add(name)
+        return called(name, network, f"{takes} of shape {tuple(x.shape)}", faults=faults)
+
     def generate(real: Tensor) -> Tensor:
-        return shaped("generated data like the real data,", generator(prior.sample((len(real),))), real.shape)
+        z = prior.sample((len(real),))
+        with called_with("generator", generator, "draws of the prior,", z):
+            generated = generator(z)
+        cure = "Let the generator return the data alone, in one tensor."
+        return shaped("generated data like the real data,", tensor("generated data", generated, cure=cure), real.shape)
+
+    def score(x: Tensor) -> Tensor:
+        assert critic is not None
+        with called_with("critic", critic, "a batch of data", x):
+            return critic_scores(critic, x)
 
     def critic_loss(real: Tensor) -> Tensor:
         assert critic is not None and not isinstance(objective, TwoSampleLoss)
@@ -139,7 +165,7 @@ def fit_gan(
         if isinstance(objective, EntropicTransport):
             loss = objective.critic_loss(critic, real, generated)
         else:
-            loss = objective.critic_loss(critic_scores(critic, real), critic_scores(critic, generated))
+            loss = objective.critic_loss(score(real), score(generated))
         return loss if penalty is None else loss + penalty(critic, real, generated)
 
     def generator_loss(real: Tensor) -> Tensor:
@@ -149,7 +175,7 @@ def fit_gan(
         assert critic is not None
         if isinstance(objective, EntropicTransport):
             return objective.generator_loss(critic, real, generated)
-        scores = critic_scores(critic, generated)
+        scores = score(generated)
         return objective.generator_loss(scores.new_zeros(0), scores)
 
     def after_step(step: int, losses: dict[str, float]) -> bool | None:
@@ -166,15 +192,28 @@ def fit_gan(
     if critic is not None and critic_optimizer is not None:
         players.insert(0, Player("critic", critic, critic_optimizer, critic_loss, critic_steps))
     networks = nn.ModuleList(network for network in (generator, critic) if network is not None).train()
+    settings = (
+        {}
+        if checkpoint is None
+        else batches.settings
+        | {
+            "prior": describe_draws(prior),
+            "objective": describe(objective),
+            "penalty": describe(penalty),
+            "averaging": str(averaging),
+        }
+    )
     try:
         done = train(
             players,
             batches,
             num_steps=num_steps,
             callback=after_step,
-            state=_Memory(batches, averaged),
+            state=_Memory(batches, averaged, networks, prior),
             checkpoint=checkpoint,
             checkpoint_every=checkpoint_every,
+            checkpoint_minutes=checkpoint_minutes,
+            settings=settings,
             progress=progress,
         )
     finally:
@@ -184,21 +223,36 @@ def fit_gan(
 
 @final
 class _Memory:
-    """What a checkpoint keeps besides the players: the position in the data, and the running average."""
+    """What a checkpoint keeps besides the players: the position in the data, the average, outputs of the networks."""
 
-    def __init__(self, batches: Batches, averaged: nn.Module | None) -> None:
-        self._batches, self._averaged = batches, averaged
+    def __init__(
+        self, batches: Batches, averaged: nn.Module | None, networks: nn.ModuleList, prior: Distribution
+    ) -> None:
+        self._batches, self._averaged, self._networks, self._prior = batches, averaged, networks, prior
 
     def state_dict(self) -> dict[str, Any]:
         averaged = {} if self._averaged is None else self._averaged.state_dict()
-        return {"batches": self._batches.state_dict(), "averaged": averaged}
+        return {"batches": self._batches.state_dict(), "averaged": averaged, "outputs": self._outputs()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        if bool(state["averaged"]) != (self._averaged is not None):
-            raise ValueError("The checkpoint does not fit: averaging is on in only one of the file and this call.")
         if self._averaged is not None:
             self._averaged.load_state_dict(state["averaged"])
         self._batches.load_state_dict(state["batches"])
+        for there, here, name in zip(state["outputs"], self._outputs(), ("generator", "critic"), strict=False):
+            check_outputs(name, there, here)
+
+    def _outputs(self) -> list[Tensor]:
+        self._networks.eval()
+        both = []
+        with rng_fork(), torch.no_grad(), contextlib.suppress(RuntimeError):  # of networks for batches of one size
+            for _ in range(2):
+                torch.manual_seed(0)
+                x = self._prior.sample(torch.Size([4]))
+                both.append([x := network(x) for network in self._networks])
+        self._networks.train()
+        # A network with noise that torch does not make returns something else each time, and is not compared.
+        same = len(both) == 2 and all(map(torch.equal, *both))
+        return [values.float().cpu() for values in both[0]] if same else []
 
 
 def _check_pair(critic: Any, objective: Any, critic_optimizer: Any, penalty: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any, final
 
 from torch.optim import Optimizer
 
+from pyro_gan.checks import count
 from pyro_gan.ratio.diagnostics import FrontierPoint
 
 __all__ = ["Course", "best_point", "is_still"]
@@ -110,8 +111,8 @@ class Course:
 
     def load_state_dict(self, state: Mapping[str, Any], /) -> None:
         """Go on from there; the clock starts again."""
-        for name, value in state.items():
-            setattr(self, name, value)
+        self.stage, self.first = count("stage", state["stage"], minimum=0, maximum=len(STAGES) - 1), state["first"]
+        self.spent, self.rates, self.ended = state["spent"], state["rates"], state["ended"]
         self.began = time.monotonic()
 
 

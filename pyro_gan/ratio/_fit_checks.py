@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_gan import checks
+from pyro_gan._calls import TRIAL_FAULTS, called
 from pyro_gan._networks import critic_scores
 
 __all__ = [
@@ -93,25 +94,19 @@ def check_network(network: nn.Module, data: Tensor) -> None:
             f"{data.dtype} on {data.device}. Move one with .to(...)."
         )
     network.eval()
-    with torch.no_grad():
-        try:
-            critic_scores(network, data[:2])
-        except (RuntimeError, IndexError) as error:
-            raise ValueError(
-                f"Expected a network that takes (batch, *event); got {error} on data of shape {tuple(data[:2].shape)}. "
-                "Give another network, or reshape the data."
-            ) from error
+    takes = f"a batch of data, of shape {tuple(data[:2].shape)}"
+    with torch.no_grad(), called("network", network, takes, faults=TRIAL_FAULTS):
+        critic_scores(network, data[:2])
 
 
 def check_generated(draw_generated: Callable[[int], Tensor], data: Tensor) -> None:
     """Raise unless draws look like data."""
-    try:
-        generated = draw_generated(2)
-    except (RuntimeError, IndexError) as error:
+    generated = draw_generated(2)
+    if not isinstance(generated, Tensor):
         raise ValueError(
-            f"Expected a generator that takes draws of the prior; got {error}. Give a prior of the shape, dtype and "
-            "device that the generator takes."
-        ) from error
+            f"Expected generated data in one tensor; got {checks.shown(generated)}. Wrap the generator in a function "
+            "that returns the data alone, such as lambda z: generator(z)[0]."
+        )
     cure = "That is the shape of 2 real rows. Reshape the data, or wrap the generator."
     checks.shaped("generated data", generated, data[:2].shape, cure=cure)
     if generated.dtype != data.dtype or generated.device != data.device:

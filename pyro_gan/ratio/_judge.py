@@ -19,6 +19,7 @@ from pyro_gan.ratio._holdout import check_rows
 from pyro_gan.ratio._links import Links
 from pyro_gan.ratio._scores import balanced_log_loss, score_both
 from pyro_gan.ratio.diagnostics import FrontierPoint, area_under_curve
+from pyro_gan.training.describe import check_outputs
 
 __all__ = ["Judge", "set_training"]
 
@@ -96,8 +97,8 @@ class Judge:
         """Return what a resumed run needs; instead of the sets, which may be large, the start of their draws."""
         return {
             "start": self.start,
-            "settings": self.settings,
             "marks": self._marks(),
+            "outputs": self._outputs(),
             "frontier": [list(point) for point in self.frontier],
             "best": self.best,
             "course": self.course.state_dict(),
@@ -107,21 +108,13 @@ class Judge:
         """Load the record and draw the same sets again.
 
         Raises:
-            ValueError: if the record belongs to other settings, data or draws.
+            ValueError: if the record belongs to other data or draws.
         """
-        for name, value in self.settings.items():
-            if state["settings"][name] != value:
-                raise ValueError(
-                    f"Expected {name} as in the checkpoint, {state['settings'][name]}; got {value}. Continue with the "
-                    "same value, or give another path."
-                )
         self.start = self._draw_sets(state["start"])
         for there, here in zip(state["marks"], self._marks(), strict=True):
             if not math.isclose(there, here, rel_tol=1e-5, abs_tol=1e-8):
-                raise ValueError(
-                    "Expected the data, generator and prior of the checkpoint; got others. Continue with the same, or "
-                    "give another path."
-                )
+                raise ValueError("Expected the data, generator and prior of the checkpoint; got others")
+        check_outputs("network", state["outputs"], self._outputs())
         self.frontier = [FrontierPoint(*point) for point in state["frontier"]]
         self.best = state["best"]
         self.course.load_state_dict(state["course"])
@@ -154,6 +147,14 @@ class Judge:
     def _marks(self) -> list[float]:
         """Return numbers that distinguish these sets from others of the same shape."""
         return [float(rows.mean(dtype=torch.float64)) for rows in (self.data[self.choosing_rows], self.generated)]
+
+    def _outputs(self) -> Tensor:
+        """Return what the network gives for a few rows now."""
+        log_ratio = self.links.log_ratio.eval()
+        with torch.no_grad():
+            scores = log_ratio(self.data[self.choosing_rows[:8]])
+        set_training(self.links.network)
+        return scores.float().cpu()
 
 
 def set_training(network: nn.Module) -> None:

@@ -15,6 +15,7 @@ from pyro_gan.objectives.base import Penalty
 from pyro_gan.ratio._course import Course
 from pyro_gan.ratio._judge import Judge, set_training
 from pyro_gan.training import Player, train
+from pyro_gan.training.describe import describe
 
 __all__ = ["Recipe", "train_member"]
 
@@ -36,7 +37,10 @@ class Recipe(NamedTuple):
 
 
 def train_member(judge: Judge, course: Course, recipe: Recipe) -> None:
-    """Train the judge's networks, and leave them in their best state, if there is one, and in evaluation mode."""
+    """Train the judge's networks, and leave them in their best state, if there is one, also if an exception ends it.
+
+    They are left in evaluation mode.
+    """
     links, network = judge.links, judge.links.network
     batch_size, device = judge.settings["batch_size"], judge.data.device
 
@@ -50,17 +54,20 @@ def train_member(judge: Judge, course: Course, recipe: Recipe) -> None:
     schedule = None if recipe.scheduler is None else recipe.scheduler(course.optimizer)
     course.set_rate(0)
     set_training(network)
-    train(
-        [Player("critic", network, course.optimizer, loss, scheduler=schedule)],
-        next_batch,
-        num_steps=course.num_steps,
-        callback=judge,
-        state=judge,
-        checkpoint=recipe.checkpoint,
-        checkpoint_every=judge.settings["eval_every"],
-        progress=recipe.progress,
-    )
-    if judge.best:
-        network.load_state_dict(judge.best)
-    links.log_ratio.eval()
+    try:
+        train(
+            [Player("critic", network, course.optimizer, loss, scheduler=schedule)],
+            next_batch,
+            num_steps=course.num_steps,
+            callback=judge,
+            state=judge,
+            checkpoint=recipe.checkpoint,
+            checkpoint_every=judge.settings["eval_every"],
+            settings={name: describe(value) for name, value in judge.settings.items()},
+            progress=recipe.progress,
+        )
+    finally:
+        if judge.best:
+            network.load_state_dict(judge.best)
+        links.log_ratio.eval()
     links.log_ratio.frontier, links.log_ratio.ended = tuple(judge.frontier), course.ended

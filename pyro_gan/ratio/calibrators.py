@@ -220,7 +220,7 @@ def calibrate(
     elif max_log_ratio is not None:
         max_log_ratio = checks.real("max_log_ratio", max_log_ratio, cure='Or give "auto", or None for no guard.')
     holdout = checks.real("holdout", holdout, above=0, below=1, cure="It is a share of the rows.")
-    seed = checks.count("seed", seed, minimum=0)
+    seed = checks.random_seed(seed)
     check_eval(critic, "critic")
     check_rows(real, generated)
     probe_critic(critic, real, generated)

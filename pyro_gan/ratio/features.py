@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyro_gan.checks import count, extra, rows
+from pyro_gan.checks import count, extra, random_seed, rows
 
 __all__ = ["RandomFeatures"]
 
@@ -59,7 +59,7 @@ class RandomFeatures:
             from sklearn.cluster import KMeans
         num_clusters = count("num_clusters", num_clusters)
         num_projections = count("num_projections", num_projections)
-        seed = count("seed", seed, minimum=0, maximum=2**32 - 1)
+        seed = random_seed(seed)
         rows("real data", real, minimum=num_clusters, cure="Scale whole numbers to floats first.")
         self.event_shape = tuple(real.shape[1:])
         table = _table(real)

@@ -82,7 +82,8 @@ def fit_log_ratio(
     `min_ess_fraction`. If after `patience` evaluations there is no better one, or three in a row leave a smaller
     share, training goes back to the best state and the learning rate falls to a quarter; at the third time it ends. It
     also ends after `num_steps` or `max_seconds`, and in the last fifth of these the rate falls to zero. The report
-    comes from other rows, which have chosen nothing. All rows and draws come from torch's generator.
+    comes from other rows, which have chosen nothing. All rows and draws come from torch's generator. An exception, such
+    as that of a Ctrl-C, leaves the network in the best state that has been passed, and is raised.
 
     Scale the inputs inside the network: structure much finer than 1 is learnt slowly. A generator whose every pixel
     gives it away leaves no overlap; then fit the ratio of features f(x), which is exact for the distribution of f(x)
@@ -139,7 +140,8 @@ def fit_log_ratio(
         `MeanLogRatio`, whose members have a frontier each.
 
     Raises:
-        ValueError: if an argument is out of range or does not fit the others.
+        ValueError: if an argument is out of range or does not fit the others, or a checkpoint belongs to another run,
+            is damaged or in use.
         NonFiniteLoss: if the training loss turns NaN or infinite.
         RuntimeError: if no evaluation found enough overlap; the message shows all evaluations.
         ImportError: if a reference is wanted and scikit-learn is missing.
@@ -202,7 +204,7 @@ def fit_log_ratio(
     check_generated(draw_generated, data)
     for made in networks:
         probe_critic(made, data)
-    settings |= {"data of shape": list(data.shape), "objective": repr(objective), "penalty": repr(penalty)}
+    settings |= {"data of shape": list(data.shape), "objective": objective, "penalty": penalty}
     left, num_left, start = max_seconds, num_networks * len(sizes), None
     log_ratios: list[LogRatio] = []
     for fold, contestants in enumerate(folds):

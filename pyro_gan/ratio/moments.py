@@ -121,7 +121,7 @@ def moment_change(
         'worse'
     """
     num_bootstrap = checks.count("num_bootstrap", num_bootstrap, minimum=20, cure="Fewer give no error.")
-    seed = checks.count("seed", seed, minimum=0)
+    seed = checks.random_seed(seed)
     real = checks.rows("features of real rows", features_real, minimum=2)
     checks.shaped("features of real rows", real, ("real", "feature"))
     generated = checks.rows("features of generated rows", features_generated, event_shape=tuple(real.shape[1:]))

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor
+from torch.distributions.transforms import Transform
 
 from pyro_gan import checks
 from pyro_gan._typing import BatchedPotential, Params
@@ -15,7 +16,7 @@ from pyro_gan.targets.model import ModelTarget
 from pyro_gan.targets.potential import PotentialTarget
 from pyro_gan.targets.program import ProgramTarget
 
-__all__ = ["check_model", "make_target", "make_weighted_target"]
+__all__ = ["check_model", "check_transforms", "make_target", "make_weighted_target"]
 
 
 def make_target(
@@ -101,3 +102,33 @@ def check_model(model: Any, potential_fn: Any = None) -> None:
         checks.function("potential_fn", potential_fn)
     elif not isinstance(model, Target | BatchedPotential) or isinstance(model, type):
         checks.function("model", model, cure="A model is a Pyro program, such as LatentPosterior or a function.")
+
+
+def check_transforms(transforms: Any, model: Any, initial_params: Params | None) -> None:
+    """Raise unless transforms from constrained to unconstrained values, if there are any, fit a bare potential.
+
+    Args:
+        transforms: By site; None for none.
+        model: The kernel's model, or None if it has a bare potential.
+        initial_params: The starting points, whose sites are those of a bare potential.
+
+    Raises:
+        ValueError: if there is a model, whose own transforms have their Jacobians in the potential; if the transforms
+            are no dict of transforms, or one is of an unknown site.
+    """
+    if transforms is None:
+        return
+    cure = "For instance {'z': biject_to(constraints.positive).inv}."
+    for site, transform in checks.instance("transforms", transforms, Mapping, cure=cure).items():
+        checks.instance(f"the transform of site {site!r}", transform, Transform, cure=cure)
+    if model is not None:
+        raise ValueError(
+            f"Expected transforms with a bare potential_fn only; got those of {sorted(transforms)} beside a model, "
+            "which knows its own and has their Jacobians in its potential. Leave them out, or make them part of the "
+            "prior: dist.TransformedDistribution(...)."
+        )
+    sites = sorted(initial_params) if isinstance(initial_params, Mapping) else sorted(transforms)
+    if unknown := sorted(set(transforms) - set(sites)):
+        raise ValueError(
+            f"Expected transforms of the sites {sites} of initial_params; got one of {unknown}. Rename it."
+        )

@@ -55,7 +55,7 @@ def zeros(*shape: int, dtype: torch.dtype | None, device: Any) -> Tensor:
 
 def seeded_noise(seed: int, *shape: int) -> Tensor:
     """Return normal numbers from a generator of their own, on the CPU in float64: equal for every device and dtype."""
-    generator = torch.Generator().manual_seed(checks.count("seed", seed, minimum=0))
+    generator = torch.Generator().manual_seed(checks.random_seed(seed))
     return torch.randn(shape, dtype=torch.float64, generator=generator)
 
 

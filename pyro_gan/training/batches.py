@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pyro_gan._random import rng_state, set_rng_state
 from pyro_gan.checks import count, instance, shown, tensor
+from pyro_gan.training.describe import describe_data
 
 __all__ = ["Batches"]
 
@@ -62,6 +63,11 @@ class Batches:
         # Asking a DataLoader for an iterator would draw from torch's generator.
         return not isinstance(self._data, Iterator)
 
+    @property
+    def settings(self) -> dict[str, str]:
+        """What a checkpoint must have in common with these batches, in words; see `training.train`."""
+        return {"data": describe_data(self._data), "batch_size": str(self._size or "that of the data")}
+
     def __call__(self) -> Tensor:
         """Return the next batch, `(batch, *event)`.
 
@@ -82,7 +88,7 @@ class Batches:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Return to this position at the next batch."""
-        self._start, self._taken, self._epoch = state["start"], state["taken"], None
+        self._start, self._taken, self._epoch = state["start"], count("taken", state["taken"], minimum=0), None
 
     def _next(self) -> Any:
         if self._epoch is None and self._taken:
@@ -90,9 +96,13 @@ class Batches:
             now = rng_state()
             set_rng_state(self._start)
             self._epoch = iter(self._data)
-            for _ in islice(self._epoch, self._taken):
-                pass
+            skipped = sum(1 for _ in islice(self._epoch, self._taken))
             set_rng_state(now)
+            if skipped < self._taken:
+                raise ValueError(
+                    f"Expected the data of the checkpoint, with at least {self._taken} batches in an epoch; got "
+                    f"{skipped}. Pass the same data, or another path for the checkpoint."
+                )
         for _ in range(2):
             if self._epoch is None:
                 self._start, self._taken = rng_state(), 0

@@ -1,22 +1,26 @@
-"""A run in a file: written whole or not at all, and loaded only into parts like those that wrote it."""
+"""A run in a file, loaded only into the run that it was written by, as a whole or not at all."""
 
 from __future__ import annotations
 
-import os
-import pickle
+import copy
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, final, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from pyro_gan import files
 from pyro_gan._random import rng_state, set_rng_state
-from pyro_gan.checks import instance
+from pyro_gan.checks import count, instance
+from pyro_gan.training.describe import structure
 
-__all__ = ["Stateful", "check_path", "restore", "save"]
+__all__ = ["KIND", "CheckpointError", "Stateful", "content", "restore"]
 
-_FORMAT = "pyro_gan 1"
+#: What the file is, in words.
+KIND = "training checkpoint"
+#: So many characters of each of two settings are shown.
+SHOWN = 160
 
 
 @runtime_checkable
@@ -30,84 +34,88 @@ class Stateful(Protocol):
         """Restore what `state_dict` returned."""
 
 
-def check_path(checkpoint: Any) -> Path:
-    """Return the path of a checkpoint; raise now, not at the first write, if there is no folder to write to."""
-    path = Path(instance("checkpoint", checkpoint, str, os.PathLike))
-    if not path.parent.is_dir():
-        raise ValueError(f"Expected a path in an existing folder; there is no {path.parent}. Create it.")
-    return path
+@final
+class CheckpointError(ValueError):
+    """A checkpoint of another run; the message names the file, the difference and the cure."""
 
 
-def save(path: Path, parts: Mapping[str, Stateful], progress: Mapping[str, int | bool]) -> None:
-    """Write parts, progress and torch's generators to a file beside the path, read it back, and rename it.
-
-    A process that is killed at any moment leaves either the old file or the new one.
+def content(
+    parts: Mapping[str, Stateful], settings: Mapping[str, str], progress: Mapping[str, int | bool]
+) -> dict[str, Any]:
+    """Return what a checkpoint holds: the parts, torch's generators, and what must be equal for the file to fit.
 
     Args:
-        path: The file.
         parts: What to keep, by name.
+        settings: What a run that goes on must have in common with this one, in words.
         progress: Numbers that `restore` returns.
-
-    Raises:
-        ValueError: if a part's state holds anything but tensors, numbers, strings and containers of them.
     """
-    content = {
-        "format": _FORMAT,
+    return {
+        "settings": dict(settings),
         "signature": _signature(parts),
         "progress": dict(progress),
         "parts": {name: part.state_dict() for name, part in parts.items()},
         "rng": rng_state(),
     }
-    beside = path.with_name(path.name + ".part")
-    with beside.open("wb") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    try:
-        torch.load(beside, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        beside.unlink()
-        raise ValueError(
-            "Expected only tensors, numbers, strings and containers of them in a checkpoint; "
-            f"got another type, named above, in one of {list(parts)}. An earlier checkpoint is unchanged."
-        ) from error
-    os.replace(beside, path)
 
 
-def restore(path: Path, parts: Mapping[str, Stateful]) -> dict[str, Any]:
-    """Load a file that `save` wrote into the same parts, and restore torch's generators.
+def restore(path: Path, parts: Mapping[str, Stateful], settings: Mapping[str, str], num_steps: int) -> tuple[int, bool]:
+    """Load a file into the same parts of the same run, and restore torch's generators.
 
     Args:
         path: The file.
-        parts: The parts to fill; none of them changes if they are not those of the file.
+        parts: The parts to fill. None of them has changed if this raises.
+        settings: As for `content`.
+        num_steps: The number of steps that the run shall have.
 
     Returns:
-        The progress that was saved.
+        The number of steps done, and whether the run has ended.
 
     Raises:
-        ValueError: if the file cannot be read, or has other parts.
+        FileError: if the file cannot be read or is damaged.
+        CheckpointError: if it belongs to another run.
     """
+    found = files.load(path, kind=KIND)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        raise ValueError(f"Expected a checkpoint at {path}; the file cannot be read. Give another path.") from error
-    if not isinstance(content, dict) or content.get("format") != _FORMAT:
-        raise ValueError(f"Expected a checkpoint in the format {_FORMAT!r} at {path}. Give another path.")
-    there, here = content["signature"], _signature(parts)
-    for name in [*here, *there]:
-        if there.get(name) != here.get(name):
-            raise ValueError(
-                f"The checkpoint {path} does not fit: {name} is {there.get(name, 'absent')} there and "
-                f"{here.get(name, 'absent')} here. Build the parts that it was written from, or give another path."
+        there: dict[str, Any] = {name: found[name] for name in ("settings", "signature", "progress", "parts", "rng")}
+        step = count("step", there["progress"]["step"], minimum=0)
+        ended = instance("ended", there["progress"]["ended"], bool)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"The checkpoint {path} is not whole: {error}. Give another path.") from error
+    for name in [*settings, *there["settings"]]:
+        one, other = (texts.get(name, "absent") for texts in (there["settings"], settings))
+        if one != other:
+            raise CheckpointError(
+                f"Expected {name} as in the checkpoint, {_clipped(one, other)}; got {_clipped(other, one)}. Continue "
+                f"with the same value, or give another path than {path}."
             )
-    for name, part in parts.items():
-        part.load_state_dict(content["parts"][name])
-    set_rng_state(content["rng"])
-    return dict(content["progress"])
+    for name, one, other in _differences(there["signature"], _signature(parts)):
+        raise CheckpointError(
+            f"The checkpoint {path} does not fit: {name} is {one} there and {other} here. Build the parts that it was "
+            "written from, or give another path."
+        )
+    if step > num_steps:
+        raise CheckpointError(
+            f"Expected num_steps of at least the {step} steps that the checkpoint {path} has done; got {num_steps}. "
+            "Give more, or another path."
+        )
+    before, generators = {name: copy.deepcopy(part.state_dict()) for name, part in parts.items()}, rng_state()
+    try:
+        for name, part in parts.items():
+            part.load_state_dict(there["parts"][name])
+        set_rng_state(there["rng"])
+    except Exception as error:
+        for name, part in parts.items():
+            part.load_state_dict(before[name])
+        set_rng_state(generators)
+        raise CheckpointError(
+            f"The checkpoint {path} does not fit, and nothing was loaded: {error} ({type(error).__name__}). Build the "
+            "parts that it was written from, or give another path."
+        ) from error
+    return step, ended
 
 
 def _signature(parts: Mapping[str, Stateful]) -> dict[str, str]:
-    """Return what must be equal for a file to fit: names, types and the shapes of tensors."""
+    """Return what must be equal for a file to fit: names, types, the structure of networks, the shapes of tensors."""
     signature = {}
     for name, part in parts.items():
         signature[name] = type(part).__name__
@@ -117,4 +125,20 @@ def _signature(parts: Mapping[str, Stateful]) -> dict[str, str]:
             for key, value in part.state_dict().items():
                 if isinstance(value, Tensor):
                     signature[f"{name}.{key}"] = f"{value.dtype} {tuple(value.shape)}"
+            signature |= {f"layer {key or 'on top'!r} of {name}": words for key, words in structure(part).items()}
     return signature
+
+
+def _differences(there: Mapping[str, str], here: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    names = dict.fromkeys([*here, *there])
+    each = [(name, there.get(name, "absent"), here.get(name, "absent")) for name in names]
+    return [difference for difference in each if difference[1] != difference[2]]
+
+
+def _clipped(text: str, other: str) -> str:
+    """Return a text, or its part around the first character that differs from another's."""
+    if len(text) <= SHOWN:
+        return text
+    same = next((index for index, pair in enumerate(zip(text, other, strict=False)) if pair[0] != pair[1]), len(other))
+    start = max(min(same - SHOWN // 2, len(text) - SHOWN), 0)
+    return f"{'...' if start else ''}{text[start : start + SHOWN]}{'...' if start + SHOWN < len(text) else ''}"

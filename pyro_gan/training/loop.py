@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 import os
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple, final
 
 import torch
@@ -20,8 +20,11 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from tqdm.auto import tqdm
 
-from pyro_gan.checks import count, function, instance, shaped
-from pyro_gan.training.checkpoint import Stateful, check_path, restore, save
+from pyro_gan import files
+from pyro_gan._interrupts import held_back
+from pyro_gan.checks import count, function, instance, real, shaped
+from pyro_gan.files.place import check_path
+from pyro_gan.training.checkpoint import KIND, Stateful, content, restore
 
 __all__ = ["NonFiniteLoss", "Player", "train"]
 
@@ -61,6 +64,8 @@ def train(
     state: Stateful | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: int = 100,
+    checkpoint_minutes: float = 10.0,
+    settings: Mapping[str, str] | None = None,
     progress: bool = True,
 ) -> int:
     """Let the players move in turn, `num_steps` times.
@@ -71,6 +76,8 @@ def train(
     schedulers replace those given. Each update reads its loss from the device once, so that NaN is found before it
     reaches the parameters.
 
+    The first Ctrl-C, or SIGTERM, waits for the end of the step, and a second one does not.
+
     Args:
         players: They move in this order.
         next_batch: Draws the argument of the losses; called once for each update.
@@ -78,17 +85,24 @@ def train(
         callback: Called after each step with the number of steps done and each player's last loss. True ends the run
             for good: to resume an ended run makes no step.
         state: Anything else that a checkpoint must keep, for instance the memory of the callback.
-        checkpoint: Path of a file, written at the end, every `checkpoint_every` steps and at a Ctrl-C. The first Ctrl-C
-            waits for the end of the step, a second one does not. A crash never leaves half a file.
-        checkpoint_every: Steps between checkpoints.
+        checkpoint: Path of a file, written at the end, every `checkpoint_every` steps or `checkpoint_minutes`, and at a
+            Ctrl-C or SIGTERM. A crash never leaves half a file; see `pyro_gan.files`. One run at a time may use it.
+        checkpoint_every: Largest number of steps between checkpoints.
+        checkpoint_minutes: Largest time between checkpoints, in minutes and to the end of a step.
+        settings: What a run that goes on must have in common with the run of the file, in words: the texts by the
+            names that an error shall show. Networks, optimisers and the players' `steps` are compared in any case.
         progress: Show a bar with the losses.
 
     Returns:
         The number of steps done, those before a resume included.
 
     Raises:
-        ValueError: if an argument, a player or the checkpoint found does not fit.
+        ValueError: if an argument, a player or the checkpoint found does not fit, or the file is damaged or in use.
+            Nothing was loaded then.
         NonFiniteLoss: naming player and step.
+
+    Warns:
+        UserWarning: if a checkpoint cannot be written, for instance because the disk is full. Training goes on.
 
     Example:
         >>> model = torch.nn.Linear(1, 1)
@@ -101,35 +115,50 @@ def train(
         3.0
     """
     num_steps, checkpoint_every = count("num_steps", num_steps), count("checkpoint_every", checkpoint_every)
+    checkpoint_minutes = real("checkpoint_minutes", checkpoint_minutes, above=0)
     function("next_batch", next_batch)
     if callback is not None:
         function("callback", callback)
     parameters = _check_players(players)
     parts = _parts(players, state)
-    path = None if checkpoint is None else check_path(checkpoint)
+    settings = {f"steps of player {player.name!r}": str(player.steps) for player in players} | dict(settings or {})
+    path = None if checkpoint is None else check_path("checkpoint", checkpoint)
     done, ended = 0, False
-    if path is not None and path.exists():
-        found = restore(path, parts)
-        done, ended = found["step"], found["ended"]
-    with (
-        torch.enable_grad(),
-        _interrupt_held_back(path is not None) as interrupted,
-        tqdm(total=num_steps, initial=min(done, num_steps), disable=not progress) as bar,
-    ):
-        while done < num_steps and not ended:
-            losses = {}
-            for player in players:
-                losses[player.name] = _move(player, parameters[player.name], next_batch, done + 1)
-            done += 1
-            ended = callback is not None and bool(callback(done, losses))
-            bar.set_postfix({name: f"{loss:.4g}" for name, loss in losses.items()}, refresh=False)
-            bar.update()
-            leave = interrupted()
-            if path is not None and (leave or ended or done == num_steps or done % checkpoint_every == 0):
-                save(path, parts, {"step": done, "ended": ended})
-            if leave:
-                break
+    with nullcontext() if path is None else files.writer(path, kind=KIND) as write:
+        if path is not None and path.exists():
+            done, ended = restore(path, parts, settings, num_steps)
+        written = time.monotonic()
+        with (
+            torch.enable_grad(),
+            held_back() as interrupted,
+            tqdm(total=num_steps, initial=done, disable=not progress) as bar,
+        ):
+            while done < num_steps and not ended:
+                losses = {}
+                for player in players:
+                    losses[player.name] = _move(player, parameters[player.name], next_batch, done + 1)
+                done += 1
+                ended = callback is not None and bool(callback(done, losses))
+                bar.set_postfix({name: f"{loss:.4g}" for name, loss in losses.items()}, refresh=False)
+                bar.update()
+                due = done % checkpoint_every == 0 or time.monotonic() - written >= 60 * checkpoint_minutes
+                leave = interrupted()
+                if write is not None and (due or leave or ended or done == num_steps):
+                    try:
+                        write(content(parts, settings, {"step": done, "ended": ended}))
+                    except OSError as error:
+                        warnings.warn(_not_written(checkpoint, done, error), stacklevel=2)
+                    written = time.monotonic()
+                if leave:
+                    break
     return done
+
+
+def _not_written(checkpoint: Any, step: int, error: OSError) -> str:
+    return (
+        f"The checkpoint {os.fspath(checkpoint)} could not be written at step {step} ({error.strerror or error}). "
+        "Training goes on, and an earlier checkpoint is unchanged. Make room on the disk, or make the folder writable."
+    )
 
 
 def _move(player: Player, parameters: list[nn.Parameter], next_batch: Callable[[], Any], step: int) -> float:
@@ -209,40 +238,13 @@ def _check_players(players: Sequence[Player]) -> dict[str, list[nn.Parameter]]:
 
 
 def _parts(players: Sequence[Player], state: Stateful | None) -> dict[str, Stateful]:
-    """Return everything that a checkpoint keeps; `state` comes first, because it may refuse a file by its own rules."""
-    parts = {}
-    if state is not None:
-        parts["state"] = instance("state", state, Stateful, cure="It needs state_dict and load_state_dict.")
+    """Return everything that a checkpoint keeps; `state` comes last, because it may compare what the networks do."""
+    parts: dict[str, Stateful] = {}
     for player in players:
         parts[f"{player.name}.module"] = player.module
         parts[f"{player.name}.optimizer"] = player.optimizer
         if player.scheduler is not None:
             parts[f"{player.name}.scheduler"] = player.scheduler
+    if state is not None:
+        parts["state"] = instance("state", state, Stateful, cure="It needs state_dict and load_state_dict.")
     return parts
-
-
-@contextmanager
-def _interrupt_held_back(active: bool) -> Iterator[Callable[[], bool]]:
-    """Delay the first Ctrl-C to the end of the block, so that no checkpoint is written in the middle of a step.
-
-    Yields a function that tells whether a Ctrl-C came. A handler that the user has set is kept.
-    """
-    came = False
-
-    def hold(signum: int, frame: Any) -> None:
-        nonlocal came
-        if came:
-            raise KeyboardInterrupt
-        came = True
-
-    in_main = threading.current_thread() is threading.main_thread()  # only there can a handler be set
-    if not (active and in_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler):
-        yield lambda: False
-        return
-    signal.signal(signal.SIGINT, hold)
-    try:
-        yield lambda: came
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    if came:
-        raise KeyboardInterrupt

@@ -8,8 +8,9 @@ from jaxtyping import Float
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
+from pyro_gan._random import rng_fork
 from pyro_gan._typing import BatchedPotential
-from pyro_gan.checks import instance, rows
+from pyro_gan.checks import instance, rows, shaped
 from pyro_gan.vi._sites import is_implicit
 from pyro_gan.vi.guides import Encoder, check_encoder
 
@@ -32,7 +33,8 @@ def encoder_starts(encoder: Encoder, x: Float[Tensor, "chain *event"], *, model:
         Unconstrained latents, `{site: (chain, *latent)}`.
 
     Raises:
-        ValueError: if the model does not have exactly one site, or a latent is outside its support.
+        ValueError: if the model does not have exactly one site, or a latent of the encoder has another shape or lies
+            outside the support.
 
     Example:
         >>> from pyro_gan import LatentPosterior
@@ -48,6 +50,10 @@ def encoder_starts(encoder: Encoder, x: Float[Tensor, "chain *event"], *, model:
         raise ValueError(f"Expected a model of one latent site; got {sorted(model.transforms)}.")
     ((site, to_unconstrained),) = model.transforms.items()
     z = encoder.conditional(rows("x", x)).sample()
+    with rng_fork():
+        wanted = to_unconstrained.inverse_shape(model.sample_prior(1)[site].shape[1:])
+    cure = f"Build the encoder for latents of the shape that {site!r} has in the model."
+    shaped("latents of the encoder", z, (len(x), *wanted), cure=cure)
     start = to_unconstrained(z)
     # Transforms clamp a value outside their domain, so it does not come back.
     if not torch.isclose(to_unconstrained.inv(start), z, rtol=1e-3, atol=1e-3).all():

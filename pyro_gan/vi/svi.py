@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from pyro_gan.checks import instance, shown
 from pyro_gan.training import Player, train
 from pyro_gan.training.batches import Batches
+from pyro_gan.training.describe import describe
 
 __all__ = ["AdversarialLoss", "AdversarialSVI"]
 
@@ -155,6 +156,7 @@ class AdversarialSVI:
         callback: Callable[[int, dict[str, float]], bool | None] | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         checkpoint_every: int = 1000,
+        checkpoint_minutes: float = 10.0,
         progress: bool = True,
     ) -> int:
         """Train, each update on a new batch.
@@ -170,15 +172,17 @@ class AdversarialSVI:
             batch_size: Rows of a batch, if `data` is a tensor.
             callback: Called after each step with the number of steps so far and each player's last loss. True ends the
                 run.
-            checkpoint: Path of a file; see `training.train`.
-            checkpoint_every: Steps between checkpoints.
+            checkpoint: Path of a file; see `training.train`. A file of another loss, of other data, networks or steps
+                is refused.
+            checkpoint_every: Largest number of steps between checkpoints.
+            checkpoint_minutes: Largest time between checkpoints, in minutes.
             progress: Whether to show a bar with the losses.
 
         Returns:
             The number of steps, with those before a resume.
 
         Raises:
-            ValueError: if the data end or are empty, or a checkpoint does not fit.
+            ValueError: if the data end or are empty, or a checkpoint belongs to another run, is damaged or in use.
             NonFiniteLoss: naming player and step.
         """
         device = next((p.device for player in self.players for p in player.module.parameters()), None)
@@ -198,11 +202,20 @@ class AdversarialSVI:
                 state=batches,
                 checkpoint=checkpoint,
                 checkpoint_every=checkpoint_every,
+                checkpoint_minutes=checkpoint_minutes,
+                settings={} if checkpoint is None else batches.settings | self._settings(),
                 progress=progress,
             )
         finally:
             for module in modules:
                 module.eval()
+
+    def _settings(self) -> dict[str, str]:
+        """Return what a checkpoint must have in common with this objective; networks held still are not in the file."""
+        moved = {player.name for player in self.players}
+        still = {name: network for name, network in self.loss.networks().items() if name not in moved}
+        weights = {f"{name}, which is held still,": describe(network.state_dict()) for name, network in still.items()}
+        return {"loss": describe(self.loss), **weights}
 
 
 def _unpacked(loss: Callable[..., Tensor]) -> Callable[[tuple[Any, ...]], Tensor]:

@@ -259,7 +259,7 @@ def test_what_does_not_fit_raises():
         "finite real data": dict(data=nan),
         "real data as real numbers; got torch.uint8.*Scale images": dict(data=data.to(torch.uint8)),
         "real data to be a torch.Tensor; got .*ndarray": dict(data=data.numpy()),
-        r"network that takes \(batch, \*event\); got .* on data of shape \(2, 3\)": dict(
+        r"network that takes a batch of data, of shape \(2, 3\); got RuntimeError": dict(
             data=data.expand(-1, 3), prior=wide
         ),
         r"Expected a critic output of shape \(2,\)": dict(network=nn.Linear(1, 2)),
@@ -268,10 +268,10 @@ def test_what_does_not_fit_raises():
         "network and data of one dtype and device.*meta": dict(network=Quadratic().to("meta")),
         r"generated data of shape \(2, 1\).*\(2, 3\)": dict(prior=wide),
         r"generated data of shape \(2, 1\).*\(1,\)": dict(generator=lambda z: z.mean(0)),
-        "generated data to be a torch.Tensor; got .*tuple": dict(generator=lambda z: (z, z)),
+        "generated data in one tensor; got .*tuple": dict(generator=lambda z: (z, z)),
         "generator's dtype and device, torch.float64": dict(generator=lambda z: z.double()),
         "generator's dtype and device.*meta": dict(generator=lambda z: z.to("meta")),
-        "generator that takes draws of the prior; got": dict(generator=nn.Linear(2, 1)),
+        r"draws of the prior, of shape \(8, 1\); got RuntimeError": dict(generator=nn.Linear(2, 1)),
         "generator in evaluation mode; got its BatchNorm1d": dict(generator=nn.BatchNorm1d(1)),
         "finite generated data": dict(generator=lambda z: z / 0.0),
         "there is no .*missing": dict(checkpoint="missing/fit.pt"),

@@ -11,8 +11,10 @@ import torch
 from torch import nn
 from torch.optim import SGD, Adam, lr_scheduler
 
+from pyro_gan import files
 from pyro_gan._random import rng_state, set_rng_state
 from pyro_gan.training import NonFiniteLoss, Player, train
+from pyro_gan.training.checkpoint import KIND
 from tests.killed import die_at, run_killed
 
 NUM_STEPS, EVERY = 60, 10
@@ -116,7 +118,7 @@ def test_interrupted_equals_uninterrupted(tmp_path, seed):
 def test_a_killed_process_loses_only_the_steps_since_its_checkpoint(tmp_path, seed):
     path = tmp_path / "run.pt"
     run_killed(lambda: run(seed, path, die_at(3 * EVERY + 5)))
-    assert torch.load(path, weights_only=True)["progress"]["step"] == 3 * EVERY
+    assert files.load(path, kind=KIND)["progress"]["step"] == 3 * EVERY
     assert_equal_bits(run(seed, path), run(seed))
 
 
@@ -136,7 +138,7 @@ def test_ctrl_c_waits_for_the_step_and_leaves_a_checkpoint(tmp_path, seed):
 
     with pytest.raises(KeyboardInterrupt):
         run(seed, tmp_path / "run.pt", interrupt)
-    assert torch.load(tmp_path / "run.pt", weights_only=True)["progress"]["step"] == 17
+    assert files.load(tmp_path / "run.pt", kind=KIND)["progress"]["step"] == 17
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert_equal_bits(run(seed, tmp_path / "run.pt"), run(seed))
 
@@ -306,8 +308,8 @@ def test_a_checkpoint_that_does_not_fit_raises_and_touches_nothing(tmp_path, see
     part = SGD(generator.module[0].parameters(), lr=0.1)
     cases = {
         "generator.module": [critic, generator._replace(module=wide, optimizer=SGD(wide.parameters(), lr=0.1))],
-        "decoder.module is absent there": [critic, renamed],
-        "generator.module is Sequential there and absent here": [critic],
+        "steps of player 'decoder' as in the checkpoint, absent; got 1": [critic, renamed],
+        "steps of player 'generator' as in the checkpoint, 1; got absent": [critic],
         "generator.optimizer is SGD there and Adam": [
             critic,
             generator._replace(optimizer=Adam(generator.module.parameters())),
@@ -326,12 +328,6 @@ def test_a_checkpoint_that_does_not_fit_raises_and_touches_nothing(tmp_path, see
     with pytest.raises(ValueError, match="state is absent there"):
         train([critic, generator], next_batch, **options(checkpoint=path, state=Average(critic.module)))
 
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ValueError, match="cannot be read"):
-        train([critic, generator], next_batch, **options(checkpoint=path))
-    torch.save({"weights": 1}, path)
-    with pytest.raises(ValueError, match="in the format"):
-        train([critic, generator], next_batch, **options(checkpoint=path))
     with pytest.raises(ValueError, match="there is no .*missing"):
         train([critic], next_batch, **options(checkpoint=tmp_path / "missing" / "run.pt"))
 
@@ -353,5 +349,5 @@ def test_a_state_that_could_not_be_read_back_never_replaces_a_good_checkpoint(tm
             next_batch,
             **options(checkpoint=tmp_path / "run.pt", checkpoint_every=1, callback=callback, state=memory),
         )
-    assert torch.load(tmp_path / "run.pt", weights_only=True)["progress"]["step"] == 1
+    assert files.load(tmp_path / "run.pt", kind=KIND)["progress"]["step"] == 1
     assert [file.name for file in tmp_path.iterdir()] == ["run.pt"]

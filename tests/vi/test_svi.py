@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,41 @@ def test_a_run_resumes_to_the_bit(tensor: bool, tmp_path: Path) -> None:
             assert svi.run(data, num_steps=end, checkpoint=path, **options) == end
         ends.append(weights(loss))
     assert all(same(*ends, name) for name in ends[0])
+
+
+def test_a_checkpoint_of_another_objective_is_refused(tmp_path: Path) -> None:
+    x, path = torch.randn(96, 3), tmp_path / "run"
+
+    def run(loss: HybridLoss, data: Any = x, still: str = "", num_steps: int = 3, **options: Any) -> int:
+        chosen: dict[str, Any] = optimizers(loss) | ({still: None} if still else {})
+        settings = {"batch_size": 16, "checkpoint": path, "progress": False}
+        svi = AdversarialSVI(loss, chosen, steps=options.pop("steps", None))
+        return svi.run(data, num_steps=num_steps, **(settings | options))
+
+    def other(**changes: Any) -> HybridLoss:
+        return dataclasses.replace(alpha_gan(), **changes)
+
+    run(alpha_gan(), num_steps=2)
+    assert run(alpha_gan(seed=1)) == 3  # the control
+    wide = dist.Normal(0.0, 2.0).expand([2]).to_event(1)
+    cases: dict[str, tuple[HybridLoss, dict[str, Any]]] = {
+        "loss as in .*reconstruction_weight=1.0.*reconstruction_weight=2.0": (other(reconstruction_weight=2.0), {}),
+        "loss as in .*deviation 1.0.*; got .*deviation 2": (other(prior=wide), {}),
+        "loss as in": (other(explicit_likelihood=ExplicitLikelihood("laplace", 2.0, reduction="sum")), {}),
+        "data as in": (alpha_gan(), {"data": x + 1}),
+        "batch_size as in the checkpoint, 16; got 8": (alpha_gan(), {"batch_size": 8}),
+        "steps of player 'encoder' as in the checkpoint, 1; got 2": (alpha_gan(), {"steps": {"encoder": 2}}),
+        "generator, which is held still, as in": (alpha_gan(), {"still": "generator"}),
+    }
+    for words, (loss, options) in cases.items():
+        with pytest.raises(ValueError, match=words) as caught:
+            run(loss, **({"num_steps": 5} | options))
+        assert str(path) in str(caught.value)
+    path.unlink()
+    run(alpha_gan(), still="generator", num_steps=2)
+    run(alpha_gan(), still="generator")
+    with pytest.raises(ValueError, match="generator, which is held still, as in"):  # other weights, which no file has
+        run(alpha_gan(seed=1), still="generator")
 
 
 def test_a_run_leaves_networks_in_evaluation_mode() -> None:
