@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from pyro_gan import LatentPosterior, improve
+from pyro_gan.evaluate.change import FrechetChange
+from pyro_gan.evaluate.temperature import TemperatureStep
 from pyro_gan.improved import ImprovedGenerator, one_call, resample
 
 PRIOR = dist.Normal(torch.zeros(2), torch.ones(2)).to_event(1)
@@ -98,6 +100,24 @@ def test_what_certifies_has_chosen_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     assert len(fitted) == 280 and len(used & known) == 220 and not used & fitted
     # Draws choose, certify, and are checked.
     assert len(used - known) > 2.9 * one_call.NUM_DRAWS
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+def test_powers_that_helped_up_to_the_chosen_one_are_tested(power: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small power may harm where larger ones help: it is not tested, because its failure would end the tests."""
+    change = FrechetChange(1.0, 0.5, -0.5, 0.1, 1000.0)
+    steps = tuple(TemperatureStep(p, change, p in (0.25, 1.0)) for p in (0.125, 0.25, 0.5, 1.0))
+    tested: list[list[float]] = []
+
+    def certify(*_: Tensor, inverse_temperatures: list[float], seed: int) -> tuple[float, tuple[TemperatureStep, ...]]:
+        tested.append(inverse_temperatures)
+        return 0.25, steps[1:2]
+
+    monkeypatch.setattr(one_call, "choose_temperature", lambda *_, seed: (power, steps))
+    monkeypatch.setattr(one_call, "certify_temperature", certify)
+    better = improved(data(400))
+    assert tested == {0.0: [], 0.5: [[0.25, 0.5]], 1.0: [[0.25, 1.0]]}[power]
+    assert better.temperature == (4.0 if power else math.inf)
 
 
 def test_the_report_has_what_is_said_of_the_ratio_and_by_the_check() -> None:

@@ -29,6 +29,16 @@ def test_a_column_in_small_units_is_seen_beside_one_in_large_ones() -> None:
     assert moment_change(features(table(1000)), features(x), -x[:, 1]).verdict == "better"
 
 
+def test_a_column_that_is_rarely_lit_has_its_own_unit_too() -> None:
+    def rows(share: float) -> Tensor:
+        return torch.stack([1e4 * torch.randn(2000), (torch.rand(2000) < share).float()], 1)
+
+    features = RandomFeatures(real := rows(0.006))
+    one, same, other = (features(x)[:, :2].mean(0) for x in (real, rows(0.006), rows(0.12)))
+    # Projections have a standard deviation of 1 over the real rows; that of this column is .08.
+    assert float((same - one).abs().max()) < 0.3 < 0.6 < float((other - one).abs().max())
+
+
 def test_pixels_share_one_unit() -> None:
     """A pixel that hardly varies stays small; as columns of a table both would count alike."""
     rows = torch.randn(2000, 1, 1, 2) * torch.tensor([1.0, 0.01])
