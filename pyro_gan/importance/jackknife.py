@@ -31,6 +31,7 @@ def jackknife_error(replicates: Float[Tensor, "replicate *batch"]) -> Float[Tens
         https://doi.org/10.1137/1.9781611970319
 
     Example:
+        >>> import torch
         >>> jackknife_error(torch.tensor([[1.0, 0.0], [1.0, 2.0], [1.0, 4.0]]))
         tensor([0.0000, 2.3094])
     """

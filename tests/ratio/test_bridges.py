@@ -70,7 +70,7 @@ def test_the_loss_of_a_chain_is_the_mean_over_its_links():
     assert torch.allclose(links.loss(real, generated, centre), torch.stack(by_hand).mean())
     assert links.held_out_loss(real, generated, centre) == pytest.approx(float(sum(by_hand).detach()) / 2, rel=1e-5)
     steep = links.loss(real, generated, centre, penalty=R1(2.0)) - links.loss(real, generated, centre)
-    assert float(steep) == pytest.approx((0.7**2 + 0.4**2) / 2, rel=1e-4)  # R1(2) adds the mean squared slope
+    assert steep.item() == pytest.approx((0.7**2 + 0.4**2) / 2, rel=1e-4)  # R1(2) adds the mean squared slope
 
 
 def test_a_telescoped_ratio_is_that_of_the_ends():

@@ -78,9 +78,9 @@ def test_the_error_of_a_change_covers_what_other_fits_would_give() -> None:
     The change is half the square of the slope, of which the jackknife sees the tangent: 2 % too much.
     """
     k, error = 5, 0.1
-    real, generated = torch.randn(4000, 2) + SHIFT, torch.randn(4000, 2)
+    real, generated = torch.randn(2000, 2) + SHIFT, torch.randn(2000, 2)
     found = []
-    for _ in range(200):
+    for _ in range(100):
         slopes = error * torch.randn(k * 20).reshape(k, 20) * math.sqrt(k * 20)
         left_out = (slopes.sum() - slopes.sum(1)) / (k * 20 - 20)
         ratio = mean_ratio((0.5 + left_out).tolist())
@@ -88,8 +88,8 @@ def test_the_error_of_a_change_covers_what_other_fits_would_give() -> None:
         found.append(moment_change(real, generated, both[0], replicates=both[1], num_bootstrap=20))
     changes = torch.tensor([each.change for each in found])
     variances = torch.tensor([each.ratio_se for each in found]).square()
-    # The standard deviation of 200 changes has a relative error of .05, the mean of 200 variances gives .025 more.
-    assert_close_in_se(variances.mean().sqrt() / changes.std(), 1.02, 0.057, "error over the spread of changes")
+    # The standard deviation of 100 changes has a relative error of .07, the mean of 100 variances one of .035.
+    assert_close_in_se(variances.mean().sqrt() / changes.std(), 1.02, 0.08, "error over the spread of changes")
     plain = moment_change(real, generated, both[0], num_bootstrap=20)
     assert plain.ratio_se is None and plain.change == found[-1].change
     assert found[-1].change_se == pytest.approx(math.hypot(plain.change_se, found[-1].ratio_se))
