@@ -270,7 +270,8 @@ class LatentPosterior(nn.Module):
         faults: tuple[type[Exception], ...] = FAULTS,
     ) -> Tensor:
         log_ratio = self.log_ratio if by is None else by
-        with called("log_ratio", log_ratio, f"generated data {tuple(x.shape)}", context=context, faults=faults):
+        takes = f"a batch of generated data of shape {tuple(x.shape)}"
+        with called("log_ratio", log_ratio, takes, context=context, faults=faults):
             return by_row(partial(critic_scores, log_ratio), x, **expanded(context, len(x)))
 
     def _log_weight(self, z: Tensor, context: dict[str, Tensor]) -> Tensor:
