@@ -101,9 +101,12 @@ class BatchKernel(TransitionKernel):
         self.transforms = target.transforms
         self._info, self._tally = None, Tally()
         self.attach(target, num_chains=chains or 1, warmup_steps=warmup_steps)
-        if self.uses_gradient:
-            self._check_gradient(given)
+        has_prior = isinstance(target, WeightedTarget)
+        if self.uses_gradient and has_prior:
+            self._check_gradient(None)
         state = self._start(chains)
+        if self.uses_gradient and not has_prior:
+            self._check_gradient(state.z)
         if self.adaptation is not None:
             largest = FULL_TURN_STEP if target.is_compact else math.inf
             self.adaptation.reset(state.potential, warmup_steps=warmup_steps, largest=largest)
@@ -223,11 +226,8 @@ class BatchKernel(TransitionKernel):
         """Which chains have a position; a kernel may start chains that have no position yet."""
         return torch.ones_like(self._moved)
 
-    def _check_gradient(self, given: Params | None) -> None:
+    def _check_gradient(self, starts: Tensor | None) -> None:
         """Warn if the gradient does not lead to the target; raise if no accept step corrects for that."""
-        starts = None
-        if given is not None and not isinstance(self.target, WeightedTarget):
-            starts = self.target.pack(self._batched(given))
         fault = target_gradient_fault(self.target, starts)
         if fault is None:
             return

@@ -37,10 +37,6 @@ class Laggards:
     def __init__(self) -> None:
         self._recent: Tensor | None = None
 
-    def forget(self) -> None:
-        """Forget earlier runs."""
-        self._recent = None
-
     def weigh(self, accept_prob: Float[Tensor, " chain"]) -> Float[Tensor, ""]:
         """Return the acceptance of a step, `(chain,)`, as one number to adapt to."""
         before = torch.ones_like(accept_prob) if self._recent is None else self._recent

@@ -10,17 +10,15 @@ Cost of a step: one value and gradient of the potential for each chain; those of
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Unpack, final
+from typing import final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyro_gan._typing import Params
 from pyro_gan.mcmc.accept import MAX_ENERGY_CHANGE, Info, metropolis
 from pyro_gan.mcmc.laggards import Laggards
-from pyro_gan.mcmc.stepped import StepOptions, SteppedKernel
+from pyro_gan.mcmc.stepped import SteppedKernel
 from pyro_gan.targets import State, Target
 
 __all__ = ["MALA", "ULA", "mala_step", "ula_step"]
@@ -58,15 +56,11 @@ class MALA(SteppedKernel):
     uses_gradient = True
     optimal_accept_prob = 0.574
 
-    def __init__(
-        self, model: Any = None, potential_fn: Callable[[Params], Tensor] | None = None, **options: Unpack[StepOptions]
-    ) -> None:
-        super().__init__(model, potential_fn, **options)
-        self._laggards = Laggards()
+    _laggards: Laggards
 
     def prepare(self, num_chains: int) -> None:
         """Forget which chains an earlier run left behind."""
-        self._laggards.forget()
+        self._laggards = Laggards()
 
     def adaptation_statistic(self, info: Info) -> Tensor:
         """Return the mean acceptance, lowered while chains are left behind where no step of this size is accepted."""
@@ -115,15 +109,11 @@ class ULA(SteppedKernel):
     is_exact = False
     optimal_accept_prob = 0.95
 
-    def __init__(
-        self, model: Any = None, potential_fn: Callable[[Params], Tensor] | None = None, **options: Unpack[StepOptions]
-    ) -> None:
-        super().__init__(model, potential_fn, **options)
-        self._laggards = Laggards()
+    _laggards: Laggards
 
     def prepare(self, num_chains: int) -> None:
         """Forget which chains an earlier run left behind."""
-        self._laggards.forget()
+        self._laggards = Laggards()
 
     def adaptation_statistic(self, info: Info) -> Tensor:
         """Return the mean acceptance, lowered while chains are left behind where no step of this size is accepted."""

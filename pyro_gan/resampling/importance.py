@@ -92,9 +92,12 @@ class ImportanceResampler:
         Returns:
             Latents in random order, their log weights, and a report.
 
+        Warns:
+            UserWarning: if weights are NaN or plus infinity; they count as zero.
+
         Raises:
-            ValueError: if the model is unfit, a number is not positive, a weight is NaN or infinite, or the effective
-                sample size is below `min_ess`.
+            ValueError: if the model is unfit, a number is not positive, all weights are zero, or the effective sample
+                size is below `min_ess`.
         """
         num_outputs = checks.count("num_outputs", num_outputs)
         num_draws = checks.count("num_draws", num_draws)

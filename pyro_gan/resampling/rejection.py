@@ -192,11 +192,11 @@ class RejectionSampler:
             `max_draws` was reached first. No draw comes twice.
 
         Raises:
-            ValueError: if a number is not positive, a weight is NaN or plus infinity, all weights seen are zero, or
-                too many are zero for the budget.
+            ValueError: if a number is not positive, all weights seen are zero, or too many are zero for the budget.
 
         Warns:
-            UserWarning: if a weight exceeds the bound, or outputs are fewer than asked for.
+            UserWarning: if a weight exceeds the bound, outputs are fewer than asked for, or weights are NaN or plus
+                infinity; they count as zero.
         """
         num_outputs = checks.count("num_outputs", num_outputs)
         max_draws = checks.count("max_draws", max_draws)

@@ -23,6 +23,9 @@ __all__ = ["Enough", "LatentSites", "find_sites", "is_deterministic", "run_under
 
 Model = Callable[..., Any]
 
+#: Runs before a model whose matrices are singular at every prior draw raises the error.
+MAX_RUNS = 20
+
 
 @final
 class LatentSites(NamedTuple):
@@ -54,7 +57,7 @@ def find_sites(model: Model, args: tuple[Any, ...], kwargs: dict[str, Any]) -> L
             dtype or device; if a plate subsamples at random; if the sites change from run to run.
     """
     try:
-        traces = [poutine.trace(model).get_trace(*args, **kwargs) for _ in range(2)]
+        traces = [_trace(model, args, kwargs) for _ in range(2)]
     except NotImplementedError as error:
         said = str(error).split("\n")[0]
         raise ValueError(
@@ -101,6 +104,14 @@ def run_under(messenger: Messenger, model: Model, args: tuple[Any, ...], kwargs:
 def is_deterministic(site: Any) -> bool:
     """Whether a site only names a value: a plate's indices or `pyro.deterministic`."""
     return site_is_subsample(site) or bool(site["infer"].get("_deterministic"))
+
+
+def _trace(model: Model, args: tuple[Any, ...], kwargs: dict[str, Any]) -> poutine.Trace:
+    """Run a model; a prior draw at which a matrix of the model is singular is drawn again."""
+    for _ in range(MAX_RUNS - 1):
+        with contextlib.suppress(torch.linalg.LinAlgError):
+            return poutine.trace(model).get_trace(*args, **kwargs)
+    return poutine.trace(model).get_trace(*args, **kwargs)
 
 
 def _sample_sites(trace: poutine.Trace) -> Iterator[tuple[str, Any]]:
