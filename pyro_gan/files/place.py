@@ -68,12 +68,12 @@ def writer(path: str | os.PathLike[str], *, kind: str) -> Iterator[Callable[[Any
 
     Example:
         >>> import tempfile
-        >>> folder = tempfile.TemporaryDirectory()
-        >>> path = os.path.join(folder.name, "steps")
-        >>> with writer(path, kind="step count") as write:
-        ...     for step in range(3):
-        ...         write({"step": step})
-        >>> load(path, kind="step count")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "steps")
+        ...     with writer(path, kind="step count") as write:
+        ...         for step in range(3):
+        ...             write({"step": step})
+        ...     load(path, kind="step count")
         {'step': 2}
     """
     place = check_path("path", path)
@@ -90,10 +90,9 @@ def save(path: str | os.PathLike[str], content: Any, *, kind: str) -> None:
 
     Example:
         >>> import tempfile
-        >>> folder = tempfile.TemporaryDirectory()
-        >>> path = os.path.join(folder.name, "numbers")
-        >>> save(path, (1, 2.5), kind="numbers")
-        >>> load(path, kind="numbers")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save(os.path.join(folder, "numbers"), (1, 2.5), kind="numbers")
+        ...     load(os.path.join(folder, "numbers"), kind="numbers")
         (1, 2.5)
     """
     with writer(path, kind=kind) as write:
