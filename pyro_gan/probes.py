@@ -27,6 +27,7 @@ __all__ = [
     "probe_rows",
     "unmoved",
     "unwritten",
+    "weights_behind",
 ]
 
 #: Rows of a probe, and those of its first pass. Rows 4 to 7 come back in other company, and all eight in groups whose
@@ -196,8 +197,24 @@ def unmoved(*functions: Any) -> Iterator[None]:
             )
 
 
-def _modules_behind(value: Any, depth: int = 4) -> Iterator[nn.Module]:
-    """Yield the modules that a callable is, or holds in its closure, arguments, attributes and globals."""
+def weights_behind(function: Any) -> Iterator[Tensor]:
+    """Yield the weights of the networks that a callable is or holds: parameters, and buffers of floats."""
+    for held in _held_by(function):
+        if isinstance(held, nn.Module):
+            yield from held.parameters()
+            yield from (buffer for buffer in held.buffers() if buffer.is_floating_point())
+        else:
+            yield held
+
+
+def _modules_behind(value: Any) -> Iterator[nn.Module]:
+    return (held for held in _held_by(value) if isinstance(held, nn.Module))
+
+
+def _held_by(value: Any, depth: int = 4) -> Iterator[nn.Module | nn.Parameter]:
+    """Yield modules and parameters that a callable is, or holds in its closure, arguments, attributes and globals."""
+    if isinstance(value, nn.Parameter):
+        yield value
     if depth == 0 or isinstance(value, type) or not callable(value):
         return
     held: list[Any] = []
@@ -217,7 +234,7 @@ def _modules_behind(value: Any, depth: int = 4) -> Iterator[nn.Module]:
     elif hasattr(value, "__dict__"):
         held = list(vars(value).values())
     for item in held:
-        yield from _modules_behind(item, depth - 1)
+        yield from _held_by(item, depth - 1)
 
 
 def _agree(a: Tensor, b: Tensor, like: Tensor | None = None) -> bool:

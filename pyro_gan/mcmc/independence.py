@@ -9,7 +9,7 @@ Cost of a step: one forward pass of generator and critic for each chain, no grad
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, final
 
 import torch
@@ -110,6 +110,16 @@ class IndependenceMH(IndependenceKernel):
         if self.initial_log_ratio is not None:
             self._check_runner()
         self._placed, self.data_start = None, None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what every such kernel keeps, and what became of chains that started at real data."""
+        return super().state_dict() | {"placed": self._placed, "data_start": self.data_start}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        super().load_state_dict(state)
+        self._placed = state["placed"]
+        self.data_start = None if state["data_start"] is None else DataStart(*state["data_start"])
 
     def first_state(self, num_chains: int) -> State:
         """Return the state that chains start from: prior draws, or the scores of real data."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -45,6 +46,11 @@ class Target(ABC):
         self.dim = sum(math.prod(shape) for shape in self.shapes.values())
         first = next(iter(prototype.values()))
         self.dtype, self.device = first.dtype, first.device
+
+    @property
+    def functions(self) -> tuple[Any, ...]:
+        """What the target is computed with: models, networks, functions that hold networks, their arguments."""
+        return ()
 
     @abstractmethod
     def potential(self, z: Float[Tensor, "chain dim"]) -> Float[Tensor, " chain"]:

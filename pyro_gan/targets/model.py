@@ -35,6 +35,11 @@ class ModelTarget(WeightedTarget):
         self._context = context
         self._chunk_size = model.chunk_size
 
+    @property
+    def functions(self) -> tuple[Any, ...]:
+        """The model and its keyword arguments."""
+        return (self._model, *self._context.values())
+
     def potential(self, z: Float[Tensor, "chain dim"]) -> Float[Tensor, " chain"]:
         """Return the potential energy, minus the log density up to a constant."""
         with torch.no_grad():

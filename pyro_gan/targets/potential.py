@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import final
+from typing import Any, final
 
 import torch
 from jaxtyping import Float
@@ -36,6 +36,11 @@ class PotentialTarget(Target):
         super().__init__(prototype, {})
         self._potential_fn = checks.function("potential_fn", potential_fn)
         self._batched = batched
+
+    @property
+    def functions(self) -> tuple[Any, ...]:
+        """The potential function."""
+        return (self._potential_fn,)
 
     def validate(self, z: Float[Tensor, "chain dim"]) -> None:
         """Raise if the function couples chains, draws noise, writes into its input, or moves statistics of a network.

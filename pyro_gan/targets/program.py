@@ -81,6 +81,11 @@ class ProgramTarget(WeightedTarget):
             self._check(draws)
             self._draws_together = self._can_draw_together()
 
+    @property
+    def functions(self) -> tuple[Any, ...]:
+        """The model and its arguments."""
+        return (self._model, *self._args, *self._kwargs.values())
+
     def potential(self, z: Float[Tensor, "chain dim"]) -> Float[Tensor, " chain"]:
         """Return the potential energy, minus the log density up to a constant."""
         with torch.no_grad():
