@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from pyro_gan._networks import critic_scores
-from pyro_gan._random import rng_fork, rng_state
+from pyro_gan._random import DrawCounter, own_generators
 from pyro_gan._typing import Critic
 from pyro_gan.checks import batch
 
@@ -52,7 +52,7 @@ def probe_critic(critic: Critic, *sets: Float[Tensor, "row *event"]) -> None:
     # Rows of the sets alternate, so that each meets both kinds of neighbours.
     few = [batch("rows", rows)[[i % len(rows) for i in range(share)]] for rows in sets]
     mixed = torch.stack(few, dim=1).flatten(0, 1)
-    with rng_fork(), torch.no_grad(), unmoved(critic):
+    with own_generators(), torch.no_grad(), unmoved(critic):
         try:
             critic_scores(critic, mixed[:NUM_FIRST].clone())
         except (RuntimeError, IndexError, TypeError, ValueError):
@@ -73,11 +73,11 @@ def probe_generator(generator: Callable[..., Tensor], prior: Distribution) -> No
     Raises:
         ValueError: as above; statistics that moved are put back.
     """
-    with rng_fork(), torch.no_grad(), unmoved(generator):
+    with own_generators(), torch.no_grad(), unmoved(generator):
         z = prior.sample(torch.Size([NUM_PROBED]))
-        before = rng_state()
         try:
-            first, again = (unwritten(generator, z[:NUM_FIRST], "generator") for _ in range(2))
+            with DrawCounter() as drawn:
+                first, again = (unwritten(generator, z[:NUM_FIRST], "generator") for _ in range(2))
         except (RuntimeError, IndexError) as error:
             raise ValueError(
                 f"Expected a generator that takes draws of the prior; got {error}. Give a prior of the shape, dtype "
@@ -86,7 +86,7 @@ def probe_generator(generator: Callable[..., Tensor], prior: Distribution) -> No
         # What returns no row for each latent, or on another device, is left to the caller's checks.
         if not isinstance(first, Tensor) or first.shape[:1] != (NUM_FIRST,) or first.device != z.device:
             return
-        if _same_state(before, rng_state()) and _agree(first, again):
+        if not drawn.count and _agree(first, again):
             probe_rows(lambda rows: (generator(rows),), z, names=("generated data",))
 
 
@@ -139,9 +139,9 @@ def probe_repeats(
     run: Callable[[Tensor], tuple[Tensor, ...]], rows: Float[Tensor, "row *event"], name: str
 ) -> tuple[Tensor, ...]:
     """Return the values of rows, or raise if a second call gives others, draws noise, or the input is written into."""
-    state = rng_state()
-    values, again = (unwritten(run, rows, name) for _ in range(2))
-    if not _same_state(state, rng_state()) or not all(map(_agree, values, again)):
+    with DrawCounter() as drawn:
+        values, again = (unwritten(run, rows, name) for _ in range(2))
+    if drawn.count or not all(map(_agree, values, again)):
         raise ValueError(
             "Expected networks without noise of their own; got one that draws noise. A latent then has no fixed "
             "value: make the noise part of the latent (a longer z), or fix it."
@@ -248,8 +248,3 @@ def _agree(a: Tensor, b: Tensor, like: Tensor | None = None) -> bool:
     scale = torch.nan_to_num((a if like is None else like).detach().abs(), 0.0, 0.0, 0.0)
     largest = float(scale.max()) if scale.numel() else 0.0
     return torch.allclose(a, b, rtol=1e-3, atol=1e-3 * min(1.0, max(largest, 1e-3)), equal_nan=True)
-
-
-def _same_state(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    same_cuda = len(a["cuda"]) == len(b["cuda"]) and all(map(torch.equal, a["cuda"], b["cuda"]))
-    return same_cuda and torch.equal(a["cpu"], b["cpu"])

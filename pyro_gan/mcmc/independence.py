@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from pyro_gan._random import rng_fork
+from pyro_gan._random import own_generators
 from pyro_gan._typing import Params, Tempered
 from pyro_gan.mcmc.accept import Info, accept_by_weight
 from pyro_gan.mcmc.data_start import DataStart, Policy, check_data_start, settle, start_at_scores
@@ -125,7 +125,7 @@ class IndependenceMH(IndependenceKernel):
         """Return the state that chains start from: prior draws, or the scores of real data."""
         if self.initial_log_ratio is None:
             return super().first_state(num_chains)
-        with rng_fork():
+        with own_generators():
             like = self.sample_start(1)
         temperature = self.model.temperature if isinstance(self.model, Tempered) else 1.0
         return start_at_scores(self.initial_log_ratio / temperature, num_chains, self.target, like)

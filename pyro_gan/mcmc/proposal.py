@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 
 from pyro_gan import checks
 from pyro_gan._networks import unchecked
-from pyro_gan._random import rng_fork
+from pyro_gan._random import own_generators
 from pyro_gan._typing import Params
 from pyro_gan.mcmc.kernel import BatchKernel
 from pyro_gan.targets import State, Target, WeightedTarget
@@ -153,7 +153,7 @@ def check_fits(proposal: Distribution, target: Target) -> None:
         raise ValueError(
             f"Expected a proposal over {target.dim} numbers; got event_shape {tuple(proposal.event_shape)}."
         )
-    with rng_fork():
+    with own_generators():
         drawn = proposal.sample()
     if drawn.dtype != target.dtype or drawn.device != target.device:
         raise ValueError(
@@ -166,7 +166,7 @@ def _check_covers(proposal: Distribution, target: Target) -> None:
     """Raise if the proposal has no density at a prior draw where the target has a density."""
     if not isinstance(target, WeightedTarget):
         return
-    with rng_fork():
+    with own_generators():
         z = target.sample_prior(NUM_CHECKED)
     values = z.reshape(-1, *proposal.event_shape)
     log_q = unchecked(proposal).log_prob(values)

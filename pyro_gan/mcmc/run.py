@@ -17,8 +17,8 @@ from pyro_gan.mcmc.kernel import BatchKernel
 from pyro_gan.mcmc.moments import Moments
 from pyro_gan.mcmc.plan import Hook, Keep, Plan
 from pyro_gan.mcmc.progress import Progress
-from pyro_gan.mcmc.quiet import quiet
 from pyro_gan.mcmc.recorded import RecordedRun
+from pyro_gan.targets.alone import validated
 
 __all__ = ["VectorizedMCMC"]
 
@@ -99,7 +99,7 @@ class VectorizedMCMC(AbstractMCMC):
         self.warmup_steps, self.thin, self.keep = self._plan.warmup_steps, thin, keep
         self.num_superchains = num_superchains
         self._initial_params = initial_params
-        self._disable_validation = disable_validation
+        self._validates = None if disable_validation is None else not disable_validation
         self._progress: Progress | None = None
         self._recorded: RecordedRun | None = None
         self._args, self._kwargs = (), {}  # of the model: ArviZ's `from_pyro` reads them here
@@ -275,7 +275,7 @@ class VectorizedMCMC(AbstractMCMC):
         kernel, plan = self.kernel, self._plan
         initial_params = self._initial_params if begun is None else begun.initial_params
         kernel.bind(plan.num_chains, plan.num_superchains, initial_params)
-        with quiet(self._disable_validation), interruptible() as bookkeeping:
+        with validated(self._validates), interruptible() as bookkeeping:
             try:
                 self._progress = plan.begin(kernel, args, kwargs, begun)
                 self._args, self._kwargs = args, kwargs

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pyro_gan import checks
 from pyro_gan._networks import chunk_rows
-from pyro_gan._random import rng_fork
+from pyro_gan._random import own_generators
 from pyro_gan._typing import BatchedPotential
 from pyro_gan.targets.base import ValueAndGrad, WeightedTarget, value_and_grad
 
@@ -28,7 +28,7 @@ class ModelTarget(WeightedTarget):
 
     def __init__(self, model: BatchedPotential, context: dict[str, Any]) -> None:
         checks.instance("model", model, BatchedPotential).validate(**context)
-        with rng_fork():
+        with own_generators():
             prototype = {name: value[0] for name, value in model.sample_prior(1).items()}
         super().__init__(prototype, model.transforms)
         self._model = model

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pyro_gan import checks
-from pyro_gan._random import rng_fork
+from pyro_gan._random import own_generators
 from pyro_gan._typing import Params
 from pyro_gan.probes import NUM_PROBED, probe_repeats, probe_rows, unmoved
 from pyro_gan.targets.base import Target, ValueAndGrad, value_and_grad
@@ -53,7 +53,7 @@ class PotentialTarget(Target):
         Raises:
             ValueError: as above. An error at the positions tried is left to those of the chains.
         """
-        with rng_fork(), torch.no_grad(), unmoved(self._potential_fn):
+        with own_generators(), torch.no_grad(), unmoved(self._potential_fn):
             few = z[[i % len(z) for i in range(NUM_PROBED)]]
             few = few + JITTER * (1 + few.abs()) * torch.randn_like(few)
             try:
