@@ -17,6 +17,8 @@ from pyro_gan._random import DrawCounter, own_generators
 from pyro_gan.distributions import EntropicGAN
 from pyro_gan.mcmc import MALA
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*of the chains", "ignore:.*of the steps")  # the runs are short
+
 TOY = toys.affine_gaussian(1.5 * torch.eye(2), torch.ones(2))
 
 
@@ -82,7 +84,7 @@ def busy(work: Callable[[], object], rounds: int = 5) -> Tensor:
 
     def draw() -> None:
         while not done.is_set():
-            drawn.append(torch.randn(16, dtype=torch.float64))
+            drawn.append(torch.rand(16, dtype=torch.float64))
 
     def do() -> None:
         try:
@@ -125,7 +127,7 @@ def test_the_test_of_repeats_sees_them() -> None:
         with torch.random.fork_rng():
             torch.manual_seed(0)
             for _ in range(100):
-                torch.randn(10)
+                torch.rand(10, dtype=torch.float64)
 
     assert num_repeats(busy(reseed)) > 10
 
