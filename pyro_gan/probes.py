@@ -15,7 +15,7 @@ from torch.distributions import Distribution
 
 from pyro_gan._calls import TRIAL_FAULTS, called
 from pyro_gan._networks import critic_scores
-from pyro_gan._random import rng_fork, rng_state
+from pyro_gan._random import DrawCounter, own_generators
 from pyro_gan._typing import Critic
 from pyro_gan.checks import batch
 
@@ -28,6 +28,7 @@ __all__ = [
     "probe_rows",
     "unmoved",
     "unwritten",
+    "weights_behind",
 ]
 
 #: Rows of a probe, and those of its first pass. Rows 4 to 7 come back in other company, and all eight in groups whose
@@ -52,7 +53,7 @@ def probe_critic(critic: Critic, *sets: Float[Tensor, "row *event"]) -> None:
     # Rows of the sets alternate, so that each meets both kinds of neighbours.
     few = [batch("rows", rows)[[i % len(rows) for i in range(share)]] for rows in sets]
     mixed = torch.stack(few, dim=1).flatten(0, 1)
-    with rng_fork(), torch.no_grad(), unmoved(critic):
+    with own_generators(), torch.no_grad(), unmoved(critic):
         try:
             critic_scores(critic, mixed[:NUM_FIRST].clone())
         except (RuntimeError, IndexError, TypeError, ValueError):
@@ -73,16 +74,15 @@ def probe_generator(generator: Callable[..., Tensor], prior: Distribution) -> No
     Raises:
         ValueError: as above; statistics that moved are put back.
     """
-    with rng_fork(), torch.no_grad(), unmoved(generator):
+    with own_generators(), torch.no_grad(), unmoved(generator):
         z = prior.sample(torch.Size([NUM_PROBED]))
-        before = rng_state()
         takes = f"draws of the prior, of shape {tuple(z[:NUM_FIRST].shape)}"
-        with called("generator", generator, takes, faults=TRIAL_FAULTS):
+        with called("generator", generator, takes, faults=TRIAL_FAULTS), DrawCounter() as drawn:
             first, again = (unwritten(generator, z[:NUM_FIRST], "generator") for _ in range(2))
         # What returns no row for each latent, or on another device, is left to the caller's checks.
         if not isinstance(first, Tensor) or first.shape[:1] != (NUM_FIRST,) or first.device != z.device:
             return
-        if _same_state(before, rng_state()) and _agree(first, again):
+        if not drawn.count and _agree(first, again):
             probe_rows(lambda rows: (generator(rows),), z, names=("generated data",))
 
 
@@ -135,9 +135,9 @@ def probe_repeats(
     run: Callable[[Tensor], tuple[Tensor, ...]], rows: Float[Tensor, "row *event"], name: str
 ) -> tuple[Tensor, ...]:
     """Return the values of rows, or raise if a second call gives others, draws noise, or the input is written into."""
-    state = rng_state()
-    values, again = (unwritten(run, rows, name) for _ in range(2))
-    if not _same_state(state, rng_state()) or not all(map(_agree, values, again)):
+    with DrawCounter() as drawn:
+        values, again = (unwritten(run, rows, name) for _ in range(2))
+    if drawn.count or not all(map(_agree, values, again)):
         raise ValueError(
             "Expected networks without noise of their own; got one that draws noise. A latent then has no fixed "
             "value: make the noise part of the latent (a longer z), or fix it."
@@ -193,8 +193,24 @@ def unmoved(*functions: Any) -> Iterator[None]:
             )
 
 
-def _modules_behind(value: Any, depth: int = 4) -> Iterator[nn.Module]:
-    """Yield the modules that a callable is, or holds in its closure, arguments, attributes and globals."""
+def weights_behind(function: Any) -> Iterator[Tensor]:
+    """Yield the weights of the networks that a callable is or holds: parameters, and buffers of floats."""
+    for held in _held_by(function):
+        if isinstance(held, nn.Module):
+            yield from held.parameters()
+            yield from (buffer for buffer in held.buffers() if buffer.is_floating_point())
+        else:
+            yield held
+
+
+def _modules_behind(value: Any) -> Iterator[nn.Module]:
+    return (held for held in _held_by(value) if isinstance(held, nn.Module))
+
+
+def _held_by(value: Any, depth: int = 4) -> Iterator[nn.Module | nn.Parameter]:
+    """Yield modules and parameters that a callable is, or holds in its closure, arguments, attributes and globals."""
+    if isinstance(value, nn.Parameter):
+        yield value
     if depth == 0 or isinstance(value, type) or not callable(value):
         return
     held: list[Any] = []
@@ -214,7 +230,7 @@ def _modules_behind(value: Any, depth: int = 4) -> Iterator[nn.Module]:
     elif hasattr(value, "__dict__"):
         held = list(vars(value).values())
     for item in held:
-        yield from _modules_behind(item, depth - 1)
+        yield from _held_by(item, depth - 1)
 
 
 def _agree(a: Tensor, b: Tensor, like: Tensor | None = None) -> bool:
@@ -231,8 +247,3 @@ def _agree(a: Tensor, b: Tensor, like: Tensor | None = None) -> bool:
     scale = torch.nan_to_num((a if like is None else like).detach().abs(), 0.0, 0.0, 0.0)
     largest = float(scale.max()) if scale.numel() else 0.0
     return torch.allclose(a, b, rtol=1e-3, atol=1e-3 * min(1.0, max(largest, 1e-3)), equal_nan=True)
-
-
-def _same_state(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    same_cuda = len(a["cuda"]) == len(b["cuda"]) and all(map(torch.equal, a["cuda"], b["cuda"]))
-    return same_cuda and torch.equal(a["cpu"], b["cpu"])

@@ -63,8 +63,12 @@ def images() -> LatentPosterior:
     return LatentPosterior(Wide(), lambda x: -x.square().mean((-1, -2)), prior)
 
 
+def runner(kernel: Any, num_samples: int = NUM_DRAWS, num_chains: int = NUM_CHAINS, **kwargs) -> VectorizedMCMC:
+    return VectorizedMCMC(kernel, num_samples, num_chains=num_chains, disable_progbar=True, **kwargs)
+
+
 def run(kernel: Any, num_samples: int = NUM_DRAWS, num_chains: int = NUM_CHAINS, **kwargs) -> VectorizedMCMC:
-    mcmc = VectorizedMCMC(kernel, num_samples, num_chains=num_chains, disable_progbar=True, **kwargs)
+    mcmc = runner(kernel, num_samples, num_chains, **kwargs)
     mcmc.run()
     return mcmc
 
@@ -316,8 +320,9 @@ def test_an_interrupted_run_is_converted() -> None:
         if stage == "Sample" and i == 17:
             raise KeyboardInterrupt
 
-    with pytest.warns(UserWarning, match="kept 18"):
-        mcmc = run(MALA(smooth()), hook_fn=interrupt)
+    mcmc = runner(MALA(smooth()), hook_fn=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        mcmc.run()
     for idata in containers(mcmc):
         assert idata.posterior.z.shape == (NUM_CHAINS, 18, 2)
         assert idata.sample_stats.diverging.shape == (NUM_CHAINS, 18)

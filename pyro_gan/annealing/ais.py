@@ -18,6 +18,7 @@ from pyro_gan.annealing.normaliser import MIN_EFFECTIVE, LogNormaliser, few_effe
 from pyro_gan.importance.mean import warn_of_unknown
 from pyro_gan.mcmc import MALA
 from pyro_gan.mcmc.start import check_params
+from pyro_gan.resampling.partial import Partial, keeping
 from pyro_gan.targets import make_weighted_target
 from pyro_gan.targets.make import check_model
 
@@ -79,6 +80,10 @@ class AIS:
         num_moves: Transitions on each rung.
         schedule: The schedule of an earlier report, instead of a ladder and a pilot.
 
+    Attributes:
+        partial: The particles of the main run after the last whole rung, a `Partial`, if an exception has
+            ended the last call; None otherwise.
+
     Raises:
         ValueError: if the ladder does not rise from 0 to 1, there are fewer than two particles or no moves, or both or
             neither of ladder and schedule are given.
@@ -120,6 +125,7 @@ class AIS:
         self.ladder = None if ladder is None else check_ladder(ladder)
         self.kernel = kernel
         self.num_moves = checks.count("num_moves", num_moves)
+        self.partial: Partial | None = None
         self.schedule = schedule if schedule is None else checks.instance("schedule", schedule, Schedule).check()
 
     def __call__(self, *args: Any, **context: Any) -> AnnealedSamples:
@@ -139,12 +145,19 @@ class AIS:
         target = make_weighted_target(self.model, args, context)
         warn_of_gradient(self.kernel, self.model, target)
         schedule, num_forwards, num_gradients = self.schedule, 0, 0
-        if schedule is None:
-            assert self.ladder is not None
-            ladder = Schedule(self.ladder, None, self.num_moves)
-            pilot = travel(target, target.sample_prior(self.num_particles), ladder, self.kernel, 1, adapts=True)
-            schedule, num_forwards, num_gradients = pilot.schedule, pilot.num_forwards, pilot.num_gradients
-        run = anneal(target, target.sample_prior(self.num_particles), schedule, kernel=self.kernel)
+        finished: list[Partial] = []
+
+        def hear(z: Tensor, log_weights: Tensor, beta: float) -> None:
+            finished[:] = [Partial(target.constrained(z), log_weights, beta)]
+
+        with torch.no_grad(), keeping(self, lambda: finished[0] if finished else None):
+            if schedule is None:
+                assert self.ladder is not None
+                ladder = Schedule(self.ladder, None, self.num_moves)
+                pilot = travel(target, target.sample_prior(self.num_particles), ladder, self.kernel, 1, adapts=True)
+                schedule, num_forwards, num_gradients = pilot.schedule, pilot.num_forwards, pilot.num_gradients
+            z = target.sample_prior(self.num_particles)
+            run = travel(target, z, schedule, self.kernel, 1, adapts=False, hear=hear)
         warn_of_unknown(run.num_unknown, self.num_particles)
         estimate = log_normaliser(run.log_weights)
         if float(estimate.ess) < MIN_EFFECTIVE:

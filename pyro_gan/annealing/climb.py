@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, final
 
 import torch
@@ -122,9 +123,19 @@ def tune(
 
 
 def travel(
-    target: Target, z: Tensor, schedule: Schedule, kernel: KernelFactory, num_groups: int, *, adapts: bool
+    target: Target,
+    z: Tensor,
+    schedule: Schedule,
+    kernel: KernelFactory,
+    num_groups: int,
+    *,
+    adapts: bool,
+    hear: Callable[[Tensor, Tensor, float], None] = lambda z, log_weights, beta: None,
 ) -> Annealed:
-    """Take particles along a ladder; with `adapts` the step sizes adapt to these particles."""
+    """Take particles along a ladder; with `adapts` the step sizes adapt to these particles.
+
+    After each rung `hear` gets the positions, their log weights over the target itself, and the rung's power.
+    """
     path = Path(target)
     checks.instance("schedule", schedule, Schedule).check_steps()
     if checks.shaped("z", z, ("particle", path.dim)).dtype != path.dtype:
@@ -151,6 +162,7 @@ def travel(
         acceptance.append(moved.acceptance)
         steps.append(moved.step_size)
         num_invalid += moved.num_invalid
+        hear(mover.state.z, total + (betas[-1] - betas[rung]) * mover.log_weights, betas[rung])
     # A score of plus infinity or NaN is a fault of the networks, and not part of the target: it gets no weight.
     unknown = ~(total < torch.inf)
     total = total.masked_fill(unknown, -torch.inf)

@@ -19,6 +19,7 @@ from pyro_gan.importance import systematic
 from pyro_gan.importance.mean import known_weights
 from pyro_gan.mcmc import MALA
 from pyro_gan.resampling.draws import BLOCK_DRAWS
+from pyro_gan.resampling.partial import Partial, keeping
 from pyro_gan.targets import WeightedTarget, make_weighted_target
 from pyro_gan.targets.make import check_model
 
@@ -117,6 +118,10 @@ class SMC:
         num_draws: Prior draws at the start; ten times as many as particles if None.
         schedule: The schedule of an earlier report, instead of an adaptive ladder and step sizes and of `num_moves`.
 
+    Attributes:
+        partial: The particles after the last whole rung, a `Partial`, if an exception has
+            ended the last call; None otherwise.
+
     Raises:
         ValueError: if there are fewer than two particles, fewer draws than particles, no moves, or an `ess_threshold`
             outside (0, 1).
@@ -163,9 +168,9 @@ class SMC:
         if num_draws is None:
             num_draws = DRAWS_PER_PARTICLE * self.num_particles
         cure = "There must be a draw for each of num_particles."
+        self.partial: Partial | None = None
         self.num_draws = checks.count("num_draws", num_draws, minimum=self.num_particles, cure=cure)
 
-    @torch.no_grad()
     def __call__(self, *args: Any, **context: Any) -> SMCSamples:
         """Take the particles from the prior to the target.
 
@@ -186,6 +191,19 @@ class SMC:
         """
         target = make_weighted_target(self.model, args, context)
         warn_of_gradient(self.kernel, self.model, target)
+        # The particles after the last whole rung, their log weights, their log shares, and the rung's power.
+        finished: list[tuple[Tensor, Tensor, Tensor, float]] = []
+
+        def partial() -> Partial | None:
+            if not finished:
+                return None
+            z, log_weight, log_share, beta = finished[0]
+            return Partial(target.constrained(z), log_share.to(log_weight) + (1 - beta) * log_weight, beta)
+
+        with torch.no_grad(), keeping(self, partial):
+            return self._climb(target, finished)
+
+    def _climb(self, target: WeightedTarget, finished: list[tuple[Tensor, Tensor, Tensor, float]]) -> SMCSamples:
         path = Path(target)
         mover = Mover(self.kernel, path, _prior_draws(target, self.num_draws))
         num = self.num_particles
@@ -196,6 +214,7 @@ class SMC:
         log_z, families = 0.0, torch.zeros(0)
         betas, rungs, first_step, num_invalid = [0.0], [], mover.step_sizes, 0
         while betas[-1] < 1:
+            finished[:] = [(mover.state.z, mover.log_weights, log_share, betas[-1])]
             log_weight = mover.log_weights.to("cpu", torch.float64)
             log_weight = torch.where(log_weight < torch.inf, log_weight, -torch.inf)
             beta = self._next(log_weight, log_share, betas)

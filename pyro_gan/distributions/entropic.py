@@ -12,7 +12,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
-from pyro_gan._random import rng_fork, seed_rng
+from pyro_gan._random import own_generators
 from pyro_gan._typing import Generator
 from pyro_gan.checks import random_seed, shown, tensor
 from pyro_gan.likelihood.estimator import Estimator, LikelihoodEstimate
@@ -141,8 +141,7 @@ class EntropicGAN(TorchDistribution):
         rows = self._model.check_data(value.flatten(0, len(batch) - 1) if len(batch) > 1 else value)
         if not batch:
             rows = rows[None]
-        with rng_fork():
-            seed_rng(self.seed)
+        with own_generators(self.seed):
             log_prob = self.estimator.log_prob(self._model, rows)
         return log_prob.reshape(batch).expand(torch.broadcast_shapes(batch, self.batch_shape))
 
@@ -159,8 +158,7 @@ class EntropicGAN(TorchDistribution):
         Warns:
             UserWarning: where the effective number of particles is small.
         """
-        with rng_fork():
-            seed_rng(self.seed)
+        with own_generators(self.seed):
             return (self.estimator if estimator is None else _checked(estimator))(self._model, y)
 
     def resample(self) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from pyro_gan import checks
 from pyro_gan._calls import FAULTS, TRIAL_FAULTS, ContextError, called
 from pyro_gan._networks import by_chunk, by_row, check_eval, critic_scores, frozen_twin
-from pyro_gan._random import rng_fork
+from pyro_gan._random import own_generators
 from pyro_gan._typing import BoundedRatio, Critic, Generator, Params, left_shape, replicates_of
 from pyro_gan.checks import count, function
 from pyro_gan.latent.check import examine
@@ -233,7 +233,7 @@ class LatentPosterior(nn.Module):
         """
         num_draws = count("num_draws", num_draws, minimum=100, cure="A tail takes that many to judge.")
         seed = checks.random_seed(seed)
-        with rng_fork(), torch.no_grad():
+        with own_generators(), torch.no_grad():
             report = examine(
                 self.latents,
                 lambda x: self._score(x, context),
@@ -279,7 +279,7 @@ class LatentPosterior(nn.Module):
 
     def _warn_of_probabilities(self) -> None:
         """Warn if the log ratio returns probabilities; more than a few draws are scored only where the few look so."""
-        with rng_fork(), torch.no_grad():
+        with own_generators(), torch.no_grad():
             few = self._log_weight(self.prior.sample((NUM_PROBED,)), {}) * self.temperature
             if not bool(((few >= 0) & (few <= 1)).all()):
                 return

@@ -10,7 +10,7 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from pyro_gan._random import rng_fork
+from pyro_gan._random import own_generators
 from pyro_gan.checks import shown
 from pyro_gan.probes import NUM_PROBED, probe_rows, unmoved
 
@@ -58,7 +58,7 @@ def probe(
         ValueError: if shapes, dtypes or devices disagree; the networks draw noise, couple rows, write into their input,
             move statistics of their own or fail at some number of rows; or all values are NaN.
     """
-    with rng_fork(), torch.no_grad(), unmoved(*networks):
+    with own_generators(), torch.no_grad(), unmoved(*networks):
         z = prior.sample((NUM_PROBED,))
         cure = "Build the prior there: dist.Normal(torch.zeros(dim, dtype=..., device=...), 1.).to_event(1)."
         check_parameters("prior draws", generator, z, cure=cure)

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pyro_gan._networks import chunk_rows
-from pyro_gan._random import rng_fork
+from pyro_gan._random import own_generators
 from pyro_gan.likelihood.estimator import LatentLikelihood
 from pyro_gan.targets import WeightedTarget
 from pyro_gan.targets.rows import value_and_grad
@@ -34,7 +34,7 @@ class PosteriorsTarget(WeightedTarget):
     """
 
     def __init__(self, model: LatentLikelihood, y: Tensor, num_particles: int) -> None:
-        with rng_fork():
+        with own_generators():
             prototype = {name: value[0] for name, value in model.sample_prior(1).items()}
         super().__init__(prototype, model.transforms)
         self._model, self._y = model, y

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pyro_gan._networks import chunk_rows
-from pyro_gan._random import rng_fork
+from pyro_gan._random import own_generators
 from pyro_gan._typing import Generator, Params
 from pyro_gan.checks import count, rows, shaped, tensor
 from pyro_gan.latent import LatentPrior
@@ -73,7 +73,7 @@ class EntropicModel(nn.Module):
         self.latents.validate()
         self.prior = prior
         self.chunk_size, self.transforms = self.latents.chunk_size, self.latents.transforms
-        with rng_fork():
+        with own_generators():
             z = prior.sample((8,))
         x = rows("generated data", self.latents.decode(z), cure="Look at generator(z) on draws of the prior.")
         if x.dim() < 2 or x.dtype != z.dtype:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyro_gan._random import rng_fork
+from pyro_gan._random import own_generators
 from pyro_gan.checks import rows, shaped, shown
 from pyro_gan.likelihood.joint import EntropicModel
 from pyro_gan.residuals.loss import check_regularization
@@ -99,7 +99,7 @@ class LinearGaussian:
             raise ValueError(f"Expected model to be an EntropicModel; got {shown(model)}.")
         prior = model.prior
         dim = prior.event_shape.numel()
-        with rng_fork():
+        with own_generators():
             z = prior.sample((8,))
         standard = dist.Normal(torch.zeros_like(z[0]), 1.0).to_event(1)
         if len(prior.event_shape) != 1 or not torch.allclose(prior.log_prob(z), standard.log_prob(z)):

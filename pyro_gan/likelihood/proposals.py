@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pyro_gan._networks import check_eval
-from pyro_gan._random import rng_fork
+from pyro_gan._random import own_generators
 from pyro_gan.checks import shown
 from pyro_gan.likelihood.estimator import LatentLikelihood
 from pyro_gan.likelihood.laplace import Laplace
@@ -55,7 +55,7 @@ def guide_log_weights(
     parts = []
     for index, y in enumerate(blocks, 1):
         # Shared noise starts each block from the same state; only the last block moves it on.
-        with rng_fork() if shared and index < len(blocks) else nullcontext():
+        with own_generators() if shared and index < len(blocks) else nullcontext():
             guide = proposal.fit(model, y) if isinstance(proposal, Laplace) else proposal(y)
             _check_guide(guide, model, len(y))
             z = _draw(guide, num_particles, shared=shared)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Unpack, final
 
 import torch
@@ -134,13 +134,29 @@ class ChEES(SteppedKernel):
         """Return the diagnostics of every kernel, and the trajectory length."""
         return super().diagnostics() | {"trajectory length": float(self.trajectory_length)}
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what every kernel keeps, and trajectory length, scales and the place in the sequence of lengths."""
+        return super().state_dict() | {
+            "moves": self._moves,
+            "learning": self._learning,
+            "length": self._length.state_dict(),
+            "scale": self._scale.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        super().load_state_dict(state)
+        self._moves, self._learning, self._longest = state["moves"], state["learning"], None
+        self._length.load_state_dict(state["length"])
+        self._scale.load_state_dict(state["scale"])
+
     def prepare(self, num_chains: int) -> None:
-        """Forget what earlier runs have learnt."""
+        """Forget what earlier runs have learnt, unless there is no warmup to learn it anew."""
         self._moves = self._num_steps = 0
         self._learning, self._longest = self._warmup_steps > 0, None
         like = torch.zeros(self.target.dim, dtype=self.target.dtype, device=self.target.device)
         self._length.reset(like, adapting=self._learning)
-        self._scale.reset(like)
+        self._scale.reset(like, adapting=self._learning)
 
     def transition(self, state: State) -> tuple[State, Info]:
         """Follow a trajectory, accept or reject its end, and learn from it during warmup."""

@@ -14,7 +14,7 @@ from torch.distributions import Distribution, MultivariateNormal, constraints
 
 from pyro_gan import checks
 from pyro_gan._networks import by_chunk
-from pyro_gan._random import rng_fork, seed_rng
+from pyro_gan._random import own_generators, rng_fork, seed_rng
 from pyro_gan._typing import Params
 from pyro_gan.importance import WeightTail, weight_tail
 from pyro_gan.targets import Target, WeightedTarget, make_weighted_target
@@ -85,7 +85,7 @@ class FittedProposal(Distribution):
 
     def check(self, num_draws: int) -> WeightTail:
         """Return the tail of the weights of target over proposal, from a number of draws."""
-        with rng_fork():
+        with own_generators():
             z = self.sample((checks.count("num_draws", num_draws),))
         log_weight = -self._target.potential(z) - self.log_prob(z)
         return weight_tail(torch.where(torch.isfinite(log_weight), log_weight, -torch.inf))

@@ -9,7 +9,7 @@ Cost of a step: `num_steps` values and gradients of the potential a chain; the o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Unpack, final
 
 import torch
@@ -80,6 +80,15 @@ class BatchHMC(SteppedKernel):
     def prepare(self, num_chains: int) -> None:
         """Start the sequence of trajectory lengths again."""
         self._moves = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what every kernel keeps, and the place in the sequence of trajectory lengths."""
+        return super().state_dict() | {"moves": self._moves}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        super().load_state_dict(state)
+        self._moves = state["moves"]
 
     def transition(self, state: State) -> tuple[State, Info]:
         """Follow a trajectory, and accept or reject its end."""

@@ -9,14 +9,14 @@ Cost of a step: one forward pass of generator and critic for each chain, no grad
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, final
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from pyro_gan._random import rng_fork
+from pyro_gan._random import own_generators
 from pyro_gan._typing import Params, Tempered
 from pyro_gan.mcmc.accept import Info, accept_by_weight
 from pyro_gan.mcmc.data_start import DataStart, Policy, check_data_start, settle, start_at_scores
@@ -111,11 +111,21 @@ class IndependenceMH(IndependenceKernel):
             self._check_runner()
         self._placed, self.data_start = None, None
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what every such kernel keeps, and what became of chains that started at real data."""
+        return super().state_dict() | {"placed": self._placed, "data_start": self.data_start}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        super().load_state_dict(state)
+        self._placed = state["placed"]
+        self.data_start = None if state["data_start"] is None else DataStart(*state["data_start"])
+
     def first_state(self, num_chains: int) -> State:
         """Return the state that chains start from: prior draws, or the scores of real data."""
         if self.initial_log_ratio is None:
             return super().first_state(num_chains)
-        with rng_fork():
+        with own_generators():
             like = self.sample_start(1)
         temperature = self.model.temperature if isinstance(self.model, Tempered) else 1.0
         return start_at_scores(self.initial_log_ratio / temperature, num_chains, self.target, like)

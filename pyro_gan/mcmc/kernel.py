@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -82,7 +82,10 @@ class BatchKernel(TransitionKernel):
 
     @torch.no_grad()
     def setup(self, warmup_steps: int, *args: Any, **kwargs: Any) -> None:
-        """Bind the model's arguments, find starting points with a finite potential, and forget earlier runs."""
+        """Bind the model's arguments, find starting points with a finite potential, and forget earlier runs.
+
+        Without warmup steps, what an earlier run has learnt is kept: step size, scales, trajectory length.
+        """
         warmup_steps = checks.count("warmup_steps", warmup_steps, minimum=0)
         if self.num_chains is not None and self._runner_chains is None:
             warnings.warn(
@@ -168,8 +171,39 @@ class BatchKernel(TransitionKernel):
         }
 
     def cleanup(self) -> None:
-        """Drop the state and its gradient; diagnostics stay."""
+        """Drop the state and its gradient; diagnostics stay, and what was learnt."""
         self._state = None
+
+    # What a run is saved by.
+
+    def settings(self) -> dict[str, Any]:
+        """Return the numbers and words that the kernel was built with: a run goes on under an equal kernel alone."""
+        plain = (bool, int, float, str)
+        built = {k: v for k, v in vars(self).items() if not k.startswith("_") and isinstance(v, plain)}
+        built.pop("num_chains", None)  # the runner's
+        step_size = {} if self.adaptation is None else {"step size": self.adaptation.settings()}
+        return {"kernel": type(self).__name__, **built, **step_size}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the kernel has learnt and counted; the positions of the chains are `state`.
+
+        A subclass that remembers more from step to step adds it, as tensors, numbers, strings and containers of them,
+        and takes it out in `load_state_dict`. Later steps must not change tensors that were returned.
+        """
+        adaptation = None if self.adaptation is None else self.adaptation.state_dict()
+        return {"step": self._step, "moved": self._moved, "tally": self._tally.state_dict(), "adaptation": adaptation}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        self._step, self._moved = state["step"], state["moved"]
+        self._tally.load_state_dict(state["tally"])
+        if self.adaptation is not None:
+            self.adaptation.load_state_dict(state["adaptation"])
+
+    def place(self, state: State) -> dict[str, Tensor]:
+        """Put the chains at a state that is known, and return its positions, as `sample` does."""
+        self._remember(state)
+        return self._handed_out.params.copy()
 
     # What a runner calls.
 

@@ -13,6 +13,7 @@ known potentials and cost no forward pass.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any, final
 
 import torch
@@ -111,6 +112,26 @@ class LocalGlobal(BatchKernel):
         if self._info is not None:
             entries["jump prob"] = f"{float(self._jump_prob):.3f}"
         return entries
+
+    def settings(self) -> dict[str, Any]:
+        """Return what the mixture and both kernels were built with."""
+        return super().settings() | {"local": self.local_kernel.settings(), "global": self.global_kernel.settings()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what every kernel keeps, what both kernels keep, and the counts of jumps."""
+        return super().state_dict() | {
+            "local": self.local_kernel.state_dict(),
+            "global": self.global_kernel.state_dict(),
+            "jump_sum": self._jump_sum,
+            "jumped": self._jumped,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        super().load_state_dict(state)
+        self.local_kernel.load_state_dict(state["local"])
+        self.global_kernel.load_state_dict(state["global"])
+        self._jump_sum, self._jumped = state["jump_sum"], state["jumped"]
 
     def prepare(self, num_chains: int) -> None:
         """Attach both kernels to the target."""

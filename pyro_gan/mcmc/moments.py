@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from typing import NamedTuple, final
+from collections.abc import Mapping
+from typing import Any, NamedTuple, final
 
 import torch
 from jaxtyping import Bool, Float
@@ -50,13 +51,22 @@ class RunningMoments:
 
     def update(self, value: Float[Tensor, "chain *event"]) -> None:
         """Take the values of a step into account. They are copied."""
-        self._num_steps += 1
-        if self._num_steps == 1:
-            self._mean, self._squares = value.clone(), torch.zeros_like(value)
-            return
-        from_old = value - self._mean
-        self._mean.lerp_(value, 1 / self._num_steps)
-        self._squares.addcmul_(from_old, value - self._mean)
+        num_steps = self._num_steps + 1
+        if num_steps == 1:
+            mean, squares = value.clone(), torch.zeros_like(value)
+        else:
+            mean = self._mean.lerp(value, 1 / num_steps)
+            squares = self._squares.addcmul(value - self._mean, value - mean)
+        # Whatever fails above leaves the moments as they were.
+        self._num_steps, self._mean, self._squares = num_steps, mean, squares
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the moments; later updates do not change what was returned."""
+        return {"num_steps": self._num_steps, "mean": self._mean, "squares": self._squares}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        self._num_steps, self._mean, self._squares = state["num_steps"], state["mean"], state["squares"]
 
     def result(self, chains: Bool[Tensor, " chain"] | slice = slice(None)) -> Moments:
         """Return the moments so far, of all chains or of some chains."""

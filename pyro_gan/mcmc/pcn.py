@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
 
 from pyro_gan import checks
-from pyro_gan._random import rng_fork
+from pyro_gan._random import own_generators
 from pyro_gan._typing import Params
 from pyro_gan.mcmc.accept import Info, accept_by_weight, metropolis
 from pyro_gan.mcmc.proposal import check_fits, check_proposal
@@ -178,7 +178,7 @@ def _gaussian_prior(target: WeightedTarget) -> Distribution:
     Raises:
         ValueError: if the prior's log density at a few of its draws differs from that of the Gaussian.
     """
-    with rng_fork():
+    with own_generators():
         draws = target.sample_prior(NUM_CHECKED)
     centre, spread = draws.mean(0, keepdim=True), draws.std(0)
     top = target.log_prior(centre)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 
 from pyro_gan import checks
 from pyro_gan._networks import unchecked
-from pyro_gan._random import rng_fork
+from pyro_gan._random import own_generators
 from pyro_gan._typing import Params
 from pyro_gan.mcmc.kernel import BatchKernel
 from pyro_gan.targets import State, Target, WeightedTarget
@@ -55,7 +55,8 @@ class IndependenceKernel(BatchKernel):
     ) -> None:
         super().__init__(model, potential_fn, num_chains=num_chains)
         self.proposal = check_proposal(type(self).__name__, potential_fn, proposal)
-        self._block: list[State] = []
+        self._ahead: State | None = None
+        self._num_ahead = 0
 
     @property
     def takes_discrete(self) -> bool:
@@ -65,11 +66,22 @@ class IndependenceKernel(BatchKernel):
     def cleanup(self) -> None:
         """Drop the state, and the proposals that were scored ahead; diagnostics stay."""
         super().cleanup()
-        self._block = []
+        self._drop_ahead()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what every kernel keeps, and the proposals that were scored ahead."""
+        fields = None if self._ahead is None else self._ahead.tensors()
+        return super().state_dict() | {"ahead": fields, "num_ahead": self._num_ahead}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        super().load_state_dict(state)
+        self._ahead = None if state["ahead"] is None else State(**state["ahead"])
+        self._num_ahead = state["num_ahead"]
 
     def prepare(self, num_chains: int) -> None:
         """Drop proposals that were scored ahead, and check that the proposal fits the target and covers it."""
-        self._block = []
+        self._drop_ahead()
         if self.proposal is not None:
             check_fits(self.proposal, self.target)
             _check_covers(self.proposal, self.target)
@@ -95,15 +107,22 @@ class IndependenceKernel(BatchKernel):
 
     def next_proposals(self, num_draws: int) -> State:
         """Return `num_draws` proposals with their weights, from the block that was scored ahead."""
-        if not self._block:
-            self._block = self.score_ahead(num_draws)
-        return self._block.pop()
+        if self._ahead is None or self._num_ahead < num_draws:
+            self._ahead = self._score(num_draws)
+            self._num_ahead = len(self._ahead.z)
+        self._num_ahead -= num_draws
+        return self._ahead.take(slice(self._num_ahead, self._num_ahead + num_draws))
 
     def score_ahead(self, num_draws: int) -> list[State]:
         """Return proposals with their weights for several steps at once, `num_draws` for each step."""
-        steps = max(1, BLOCK_ROWS // num_draws)
-        ahead = self.evaluate(self.sample_start(steps * num_draws))
-        return [ahead.take(slice(step * num_draws, (step + 1) * num_draws)) for step in range(steps)]
+        ahead = self._score(num_draws)
+        return [ahead.take(slice(start, start + num_draws)) for start in range(0, len(ahead.z), num_draws)]
+
+    def _score(self, num_draws: int) -> State:
+        return self.evaluate(self.sample_start(max(1, BLOCK_ROWS // num_draws) * num_draws))
+
+    def _drop_ahead(self) -> None:
+        self._ahead, self._num_ahead = None, 0
 
 
 def check_proposal(name: str, potential_fn: Any, proposal: Distribution | None) -> Distribution | None:
@@ -139,7 +158,7 @@ def check_fits(proposal: Distribution, target: Target) -> None:
         raise ValueError(
             f"Expected a proposal over {target.dim} numbers; got event_shape {tuple(proposal.event_shape)}."
         )
-    with rng_fork():
+    with own_generators():
         drawn = proposal.sample()
     if drawn.dtype != target.dtype or drawn.device != target.device:
         raise ValueError(
@@ -152,7 +171,7 @@ def _check_covers(proposal: Distribution, target: Target) -> None:
     """Raise if the proposal has no density at a prior draw where the target has a density."""
     if not isinstance(target, WeightedTarget):
         return
-    with rng_fork():
+    with own_generators():
         z = target.sample_prior(NUM_CHECKED)
     values = z.reshape(-1, *proposal.event_shape)
     log_q = unchecked(proposal).log_prob(values)

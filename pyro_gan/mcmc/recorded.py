@@ -6,6 +6,7 @@ import math
 from typing import Any, NamedTuple, final
 
 import torch
+from jaxtyping import Float
 from pyro.infer.mcmc.util import diagnostics, print_summary
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -20,6 +21,9 @@ MIN_DRAWS_FOR_RHAT = 4
 #: Warn if more than this share of chains stood still while draws were kept. A few do so by chance, and in a run of
 #: fewer steps than this many do.
 MAX_FROZEN, MIN_STEPS_TO_MOVE = 0.01, 20
+
+#: Numbers in a block of coordinates that effective sizes and R-hats are computed of.
+BLOCK_NUMBERS = 2_000_000
 
 #: Warn if more than this share of the steps diverged.
 MAX_DIVERGING = 0.01
@@ -72,7 +76,7 @@ class RecordedRun(NamedTuple):
     def diagnostics(self) -> dict[str, Any]:
         """Return what `VectorizedMCMC.diagnostics` returns."""
         if self._has_r_hat:
-            result: dict[str, Any] = diagnostics(self.samples)
+            result: dict[str, Any] = {name: _by_block(value) for name, value in self.samples.items()}
         else:
             nan = {name: torch.full(value.shape[2:], torch.nan) for name, value in self.samples.items()}
             result = {name: {"n_eff": value, "r_hat": value} for name, value in nan.items()}
@@ -148,3 +152,11 @@ class RecordedRun(NamedTuple):
     @property
     def _has_r_hat(self) -> bool:
         return next(iter(self.stats.values())).shape[1] >= MIN_DRAWS_FOR_RHAT
+
+
+def _by_block(draws: Float[Tensor, "chain draw *event"]) -> dict[str, Tensor]:
+    """Return Pyro's diagnostics of a site, a few coordinates at a time: of all at once they take much memory."""
+    columns = draws.flatten(2) if draws.dim() > 2 else draws.unsqueeze(-1)
+    size = max(1, BLOCK_NUMBERS // columns[..., 0].numel())
+    blocks = [diagnostics({"block": block})["block"] for block in columns.split(size, dim=-1)]
+    return {name: torch.cat([block[name] for block in blocks]).reshape(draws.shape[2:]) for name in blocks[0]}

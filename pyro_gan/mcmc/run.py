@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
+import os
 import warnings
-from collections.abc import Callable, Iterator
-from typing import Any, Literal, final
+from typing import Any, final
 
-import pyro
-import pyro.poutine as poutine
-import torch
 from pyro.infer.mcmc.api import AbstractMCMC
 from pyro.infer.mcmc.util import select_samples
 from torch import Tensor
-from tqdm.auto import tqdm
 
-from pyro_gan import checks
+from pyro_gan._files import check_equal, check_path, read, write
+from pyro_gan._signals import interruptible
 from pyro_gan._typing import Params
 from pyro_gan.mcmc.kernel import BatchKernel
 from pyro_gan.mcmc.moments import Moments
-from pyro_gan.mcmc.record import Record
+from pyro_gan.mcmc.plan import Hook, Keep, Plan
+from pyro_gan.mcmc.progress import Progress
 from pyro_gan.mcmc.recorded import RecordedRun
+from pyro_gan.targets.alone import validated
 from pyro_gan.targets.make import check_transforms
 
 __all__ = ["VectorizedMCMC"]
+
+#: What a file of `save` says that it is; the number rises when its content changes.
+KIND = "pyro_gan.VectorizedMCMC 1"
 
 
 @final
@@ -70,6 +71,9 @@ class VectorizedMCMC(AbstractMCMC):
         torch.Size([8, 20, 1])
     """
 
+    _args: tuple[Any, ...]
+    _kwargs: dict[str, Any]
+
     def __init__(
         self,
         kernel: BatchKernel,
@@ -77,7 +81,7 @@ class VectorizedMCMC(AbstractMCMC):
         warmup_steps: int | None = None,
         initial_params: Params | None = None,
         num_chains: int = 1,
-        hook_fn: Callable[[BatchKernel, Params, str, int], None] | None = None,
+        hook_fn: Hook | None = None,
         mp_context: str | None = None,
         disable_progbar: bool = False,
         disable_validation: bool | None = True,
@@ -85,76 +89,116 @@ class VectorizedMCMC(AbstractMCMC):
         save_params: list[str] | None = None,
         *,
         thin: int = 1,
-        keep: Literal["all", "last"] = "all",
+        keep: Keep = "all",
         num_superchains: int | None = None,
     ) -> None:
-        if not isinstance(kernel, BatchKernel):
-            raise ValueError(
-                f"Expected a pyro_gan kernel, whose chains are a batch; got {type(kernel).__name__}. "
-                "Run Pyro's own kernels with pyro.infer.MCMC."
-            )
-        if mp_context is not None:
-            raise ValueError(f"Expected mp_context=None: all chains share one process; got {mp_context!r}.")
-        num_samples, num_chains = (checks.count("num_samples", num_samples), checks.count("num_chains", num_chains))
-        thin = checks.count("thin", thin)
-        if warmup_steps is not None:
-            warmup_steps = checks.count("warmup_steps", warmup_steps, minimum=0)
-        if hook_fn is not None:
-            checks.function("hook_fn", hook_fn)
-        if kernel.num_chains not in (None, num_chains):
-            raise ValueError(
-                f"The runner has num_chains={num_chains}, its kernel num_chains={kernel.num_chains}. "
-                "Leave out the kernel's: the runner sets it."
-            )
-        checks.choice("keep", keep, ("all", "last"))
-        if keep == "last" and warmup_steps is None:
-            raise ValueError(
-                'Expected warmup_steps with keep="last": one draw a chain says nothing about how long the chains need '
-                "to forget where they started. A few hundred are a start; nested R-hat judges them."
-            )
-        if num_superchains is not None and num_chains % checks.count("num_superchains", num_superchains, minimum=2):
-            raise ValueError(f"Expected num_superchains that divides num_chains={num_chains}; got {num_superchains}.")
         check_transforms(transforms, kernel.model, initial_params)
+        args = num_samples, warmup_steps, num_chains, hook_fn, disable_progbar, transforms, save_params
+        self._plan = Plan(*args, thin=thin, keep=keep, num_superchains=num_superchains)
+        self._plan.check(kernel, mp_context)
         super().__init__(kernel, num_chains, transforms)
         self.num_samples = num_samples
-        self._wanted_samples, self._wanted_chains = num_samples, num_chains
-        self.warmup_steps = num_samples * thin if warmup_steps is None else warmup_steps
-        self.thin = thin
-        self.keep = keep
+        self.warmup_steps, self.thin, self.keep = self._plan.warmup_steps, thin, keep
         self.num_superchains = num_superchains
         self._initial_params = initial_params
-        self._hook_fn = hook_fn
-        self._disable_progbar = disable_progbar
-        self._disable_validation = disable_validation
-        self._save_params = save_params
+        self._validates = None if disable_validation is None else not disable_validation
+        self._progress: Progress | None = None
         self._recorded: RecordedRun | None = None
-        # ArviZ's `from_pyro` reads the model's arguments here.
-        self._args: tuple[Any, ...] = ()
-        self._kwargs: dict[str, Any] = {}
+        self._args, self._kwargs = (), {}  # of the model: ArviZ's `from_pyro` reads them here
 
-    @poutine.block
     def run(self, *args: Any, **kwargs: Any) -> None:
-        """Run warmup and sampling; arguments go to the model.
+        """Run warmup and sampling from the start; arguments go to the model.
 
-        Ctrl-C ends the run early and keeps the draws made so far, with a warning; `num_samples` is then their number.
-        Ctrl-C before the first draw is raised.
+        Whatever ends the run early (Ctrl-C, SIGTERM, an error of the networks, of a hook, of memory) is raised. The
+        draws made so far stay readable, `num_samples` is then their number, and `resume` goes on.
 
         Warns:
-            UserWarning: if the run was interrupted, or chains never moved from their starting point.
+            UserWarning: if chains never moved from their starting point, or much went wrong.
+
+        Raises:
+            RuntimeError: if weights of the networks change meanwhile.
         """
-        self._args, self._kwargs = args, kwargs
-        kernel = self.kernel
-        kernel.bind(self._wanted_chains, self.num_superchains, self._initial_params)
-        try:
-            with _validation(self._disable_validation):
-                kernel.setup(self.warmup_steps, *args, **kwargs)
-                self._check_sites()
-                self._check_superchains()
-                record = self._iterate()
-        finally:
-            kernel.release()
-            kernel.cleanup()
-        self._finish(record)
+        self._go(args, kwargs, None)
+
+    def resume(self, *args: Any, **kwargs: Any) -> None:
+        """Go on with a run that has ended early, or was loaded, up to `num_samples` draws.
+
+        The draws are those of an uninterrupted run, to the last bit, on the same machine with as many threads. For this
+        the kernel must have no memory beside its `state_dict`, and a hook must change nothing but `params`.
+
+        Args:
+            *args: The model's arguments; without any, those of the run before.
+            **kwargs: The model's keyword arguments.
+
+        Raises:
+            ValueError: if no run has begun, or the target is another one.
+        """
+        if self._progress is None:
+            raise ValueError("Expected a run to go on with; got none. Call run(), or load() a saved run.")
+        if not args and not kwargs:
+            args, kwargs = self._args, self._kwargs
+        self._go(args, kwargs, self._progress)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the run as it stands to a file: draws, statistics, what the kernel has learnt, torch's generators.
+
+        Call it after a run, after an exception, or in a `hook_fn` every so many steps, so that a killed process loses
+        little. The file is a zip of `.npy` arrays and JSON. A crash leaves the old file or the new one.
+
+        Args:
+            path: The file, in an existing folder.
+
+        Raises:
+            ValueError: if no run has begun, or there is no such folder.
+
+        Example:
+            >>> import tempfile
+            >>> from pyro_gan import LatentPosterior, toys
+            >>> from pyro_gan.mcmc import MALA
+            >>> toy = toys.gaussian_shift(auc=0.8)
+            >>> gan = LatentPosterior(toy.generator, toy.log_ratio, toy.prior)
+            >>> mcmc = VectorizedMCMC(MALA(gan), num_samples=20, num_chains=8, disable_progbar=True)
+            >>> mcmc.run()
+            >>> longer = VectorizedMCMC(MALA(gan), 50, mcmc.warmup_steps, num_chains=8, disable_progbar=True)
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     mcmc.save(f"{folder}/run.zip")
+            ...     longer.load(f"{folder}/run.zip")
+            >>> longer.resume()
+            >>> bool((longer.sample_stats["lp"][:, :20] == mcmc.sample_stats["lp"]).all())
+            True
+        """
+        if self._progress is None:
+            raise ValueError("Expected a run to save; got none. Call run() first.")
+        settings = self._plan.settings(self.kernel)
+        write(check_path("path", path), KIND, {"settings": settings, "progress": self._progress.state_dict()})
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Take over a run that `save` wrote: its draws are readable, and `resume` goes on with it.
+
+        The runner must be built as the saved one was; `num_samples` may be larger. The kernel takes over what it had
+        learnt, so a new run without warmup, from `last_params`, is possible too.
+
+        Raises:
+            ValueError: if the file is damaged, no saved run, or was written by a runner or kernel of other settings.
+                The runner is then as it was.
+        """
+        content = read(check_path("path", path), KIND)
+        check_equal("run", content.get("settings"), self._plan.settings(self.kernel))
+        progress = Progress(self._plan.new_record(), None)
+        progress.load_state_dict(content["progress"])
+        progress.teach(self.kernel)
+        self._progress, self._recorded = progress, None
+        self._count()
+
+    @property
+    def last_params(self) -> dict[str, Tensor]:
+        """Where the chains are after the last whole step, unconstrained `{site: (chain, *event)}`.
+
+        They can be `initial_params` of another run; draws of `get_samples`, which are constrained, cannot.
+        """
+        if self._progress is None:
+            raise ValueError("There are no positions yet: call run() first.")
+        return self._progress.last_params
 
     def get_samples(self, num_samples: int | None = None, group_by_chain: bool = False) -> dict[str, Tensor]:
         """Return constrained draws, `(chain * draw, *event)`, or `(chain, draw, *event)` grouped by chain.
@@ -168,9 +212,9 @@ class VectorizedMCMC(AbstractMCMC):
     def diagnostics(self) -> dict[str, Any]:
         """Return effective sample size, split R-hat and nested R-hat by site, by chain divergences and acceptance rate.
 
-        Chains are named "chain 000" and so on, so that sorting the names sorts the chains. Effective sample size and
-        split R-hat are NaN with fewer than four draws a chain. Nested R-hat, see `moments.nested_r_hat`, is of all
-        steps after warmup; without superchains every chain is one of its own.
+        Chains are named "chain 000" and so on: sorted names are sorted chains. With fewer than four draws a chain,
+        effective size and split R-hat are NaN. Nested R-hat, see `moments.nested_r_hat`, is of all steps after warmup;
+        without superchains every chain is one of its own.
         """
         return self._run.diagnostics()
 
@@ -189,12 +233,12 @@ class VectorizedMCMC(AbstractMCMC):
         accepted anything since its start), `step_size`, and where prior and weight are known apart `log_ratio` (the log
         weight, nats).
         """
-        return {} if self._recorded is None else self._recorded.stats
+        return self._run.stats if self._has_draws else {}
 
     @property
     def moments(self) -> dict[str, Moments]:
         """Constrained mean and variance of every chain over all steps after warmup, by site; empty before a run."""
-        return {} if self._recorded is None else self._recorded.moments
+        return self._run.moments if self._has_draws else {}
 
     @property
     def never_moved(self) -> float:
@@ -217,77 +261,42 @@ class VectorizedMCMC(AbstractMCMC):
         return self._run.num_invalid
 
     @property
+    def _has_draws(self) -> bool:
+        return self._recorded is not None or bool(self._progress is not None and self._progress.record)
+
+    @property
     def _run(self) -> RecordedRun:
+        # The draws of the run before stay until there is a new one.
+        if self._progress is not None and self._progress.record:
+            self._recorded = self._progress.record.result()
         if self._recorded is None:
-            raise ValueError("There are no draws yet: call run() first.")
+            raise ValueError("There are no draws yet: call run() first, or resume() if a run has ended in warmup.")
         return self._recorded
 
-    def _iterate(self) -> Record:
-        kernel, params = self.kernel, self.kernel.initial_params
-        if self.transforms is None:
-            self.transforms = kernel.target.transforms
-        record = Record(self.transforms, copy=self._hook_fn is not None, only_last=self.keep == "last")
-        bar = tqdm(total=self.warmup_steps + self._wanted_samples * self.thin, disable=self._disable_progbar)
-        with bar, contextlib.suppress(KeyboardInterrupt):
-            for stage, i in self._steps():
-                bar.set_description(stage, refresh=False)
-                params = kernel.sample(params)
-                # The draw is recorded before the hook, which may change the chains for the next step.
-                if stage == "Sample":
-                    record.step(kernel, keep=(i + 1) % self.thin == 0)
-                if self._hook_fn is not None:
-                    self._hook_fn(kernel, params, stage, i)
-                # The bar redraws a few times a second; only then is a number read back from the device.
-                if bar.update():
-                    bar.set_postfix(kernel.logging(), refresh=False)
-        if not record:
-            raise KeyboardInterrupt
-        return record
+    def _go(self, args: tuple[Any, ...], kwargs: dict[str, Any], begun: Progress | None) -> None:
+        kernel, plan = self.kernel, self._plan
+        initial_params = self._initial_params if begun is None else begun.initial_params
+        kernel.bind(plan.num_chains, plan.num_superchains, initial_params)
+        with validated(self._validates), interruptible() as bookkeeping:
+            try:
+                self._progress = plan.begin(kernel, args, kwargs, begun)
+                self._args, self._kwargs = args, kwargs
+                if self.transforms is None:
+                    self.transforms = kernel.target.transforms
+                plan.iterate(kernel, self._progress, bookkeeping)
+            except BaseException as error:
+                if self._progress is not None:
+                    error.add_note(self._progress.kept(plan.num_samples, plan.num_steps))
+                raise
+            finally:
+                kernel.release()
+                kernel.cleanup()
+                self._count()
+        for text in self._run.complaints(plan.num_chains):
+            warnings.warn(text, stacklevel=3)
 
-    def _steps(self) -> Iterator[tuple[str, int]]:
-        yield from (("Warmup", i) for i in range(self.warmup_steps))
-        yield from (("Sample", i) for i in range(self._wanted_samples * self.thin))
-
-    def _finish(self, record: Record) -> None:
-        num_copies = self._wanted_chains // (self.num_superchains or self._wanted_chains)
-        run = record.result(self.kernel, save_params=self._save_params, num_copies=num_copies)
-        self._recorded, self.num_chains = run, run.num_chains
-        self.num_samples = 1 if self.keep == "last" else run.num_draws
-        if run.num_draws < self._wanted_samples:
-            last = "draw " if self.keep == "last" else ""
-            warnings.warn(
-                f"Interrupted: kept {last}{run.num_draws} of {self._wanted_samples}"
-                f"{'' if last else ' draws'} of each chain.",
-                stacklevel=4,
-            )
-        for text in run.complaints(self._wanted_chains):
-            warnings.warn(text, stacklevel=4)
-
-    def _check_sites(self) -> None:
-        taken = {"divergences", "acceptance rate"} & set(self.kernel.target.shapes)
-        if taken:
-            raise ValueError(f"Expected sites of other names than {sorted(taken)}, which diagnostics() uses itself.")
-        unknown = set(self._save_params or ()) - set(self.kernel.target.shapes)
-        if unknown:
-            raise ValueError(
-                f"Expected save_params out of the sites {sorted(self.kernel.target.shapes)}; got {sorted(unknown)}."
-            )
-
-    def _check_superchains(self) -> None:
-        if self.num_superchains is None:
-            return
-        starts = self.kernel.state.z.unflatten(0, (self.num_superchains, -1))
-        if not torch.equal(starts, starts[:, :1].expand_as(starts)) and not starts.isnan().any():
-            raise ValueError(
-                f"Expected initial_params to agree within each of the {self.num_superchains} superchains, "
-                f"{starts.shape[1]} chains in a row; got others. Nested R-hat compares chains that start together."
-            )
-
-
-@contextlib.contextmanager
-def _validation(disable: bool | None) -> Iterator[None]:
-    if disable is None:
-        yield
-    else:
-        with pyro.validation_enabled(not disable):
-            yield
+    def _count(self) -> None:
+        """Let the numbers of chains and draws be those that there are."""
+        if self._progress is not None and self._progress.record:
+            record = self._progress.record
+            self.num_chains, self.num_samples = record.num_chains, 1 if self.keep == "last" else len(record)

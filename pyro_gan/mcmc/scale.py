@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import final
+from collections.abc import Mapping
+from typing import Any, final
 
 import torch
 from jaxtyping import Float
@@ -30,13 +31,26 @@ class RunningScale:
 
     def __init__(self, adapt: bool) -> None:
         self.adapt = adapt
-        self.centre = self.value = torch.ones(())
+        self.centre = self.value = self._variance = torch.ones(())
+        self._updates = 0
 
-    def reset(self, like: Float[Tensor, " dim"]) -> None:
-        """Forget what was learnt, and take the dtype and device of `like`."""
+    def reset(self, like: Float[Tensor, " dim"], *, adapting: bool) -> None:
+        """Take the dtype and device of `like`, and forget what was learnt if it is learnt anew or has another size."""
+        if not adapting and self._updates and self.value.shape == like.shape:
+            self.value, self.centre, self._variance = (v.to(like) for v in (self.value, self.centre, self._variance))
+            return
         self.value = torch.ones_like(like)
         self.centre, self._variance = torch.zeros_like(like), torch.zeros_like(like)
         self._updates = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what was learnt."""
+        return {"value": self.value, "centre": self.centre, "variance": self._variance, "updates": self._updates}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        self.value, self.centre, self._variance = state["value"], state["centre"], state["variance"]
+        self._updates = state["updates"]
 
     def update(self, z: Float[Tensor, "chain dim"]) -> None:
         """Take the positions of the chains into account: at the start, and after each warmup step."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import final
+from collections.abc import Mapping
+from typing import Any, final
 
 import torch
 from jaxtyping import Float
@@ -56,11 +57,20 @@ class StepSize:
         self.adapt = adapt
         self.largest = self._limit = largest
         self._averaging: DualAveraging | None = None
+        self._has_learnt = False
         self.value = torch.tensor(min(self.initial, largest))
 
     def reset(self, like: Tensor, *, warmup_steps: int, largest: float = math.inf) -> None:
-        """Return to the initial step size, in the dtype and on the device of `like`; `largest` is one limit more."""
+        """Return to the initial step size, in the dtype and on the device of `like`; `largest` is one limit more.
+
+        Without warmup there is nothing to learn anew: a step size that has been learnt is kept.
+        """
+        self.freeze()
         self._limit = min(self.largest, largest)
+        if warmup_steps == 0 and self._has_learnt:
+            self.value = self.value.to(like)
+            return
+        self._has_learnt = False
         self.value = torch.tensor(min(self.initial, self._limit), dtype=like.dtype, device=like.device)
         adapting = self.adapt and warmup_steps > 0
         # Dual averaging is pulled towards ten times the start, because long steps are cheaper to try than short ones. A
@@ -82,10 +92,34 @@ class StepSize:
             # At the upper limit a high acceptance must not add to the average: the step size cannot grow.
             shortfall = torch.where(self.value >= self._limit, shortfall.clamp(min=0), shortfall)
             self._averaging.step(shortfall)
+            self._has_learnt = True
             self.value = torch.exp(self._averaging.get_state()[0]).clamp(max=self._limit)
 
     def freeze(self) -> None:
         """End adaptation: keep the averaged step size from now on."""
-        if self._averaging is not None:
+        if self._averaging is not None and self._has_learnt:
             self.value = torch.exp(self._averaging.get_state()[1]).clamp(max=self._limit)
-            self._averaging = None
+        self._averaging = None
+
+    def settings(self) -> dict[str, Any]:
+        """Return what the step size was built with."""
+        return {
+            "initial": self.initial,
+            "target_accept_prob": self.target_accept_prob,
+            "adapt": self.adapt,
+            "largest": self.largest,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the step size and what is known for its adaptation."""
+        # Pyro's averages have no public name to restore them by.
+        averaging = None if self._averaging is None else dict(vars(self._averaging))
+        return {"value": self.value, "has_learnt": self._has_learnt, "averaging": averaging}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        self.value, self._has_learnt = state["value"], state["has_learnt"]
+        self._averaging = None
+        if state["averaging"] is not None:
+            self._averaging = DualAveraging()
+            vars(self._averaging).update(state["averaging"])

@@ -21,16 +21,31 @@ class Tally:
     def __init__(self) -> None:
         self._accept_sum = torch.zeros(())
         self._num_invalid = torch.zeros((), dtype=torch.long)
-        self._diverged: list[Tensor] = []
+        self._num_steps = 0
+        self._diverged = torch.zeros(0, dtype=torch.bool)
 
     def add(self, info: Info) -> None:
         """Count one transition."""
         self._accept_sum = info.accept_prob.mean() + self._accept_sum
         self._num_invalid = info.invalid.sum() + self._num_invalid
-        self._diverged.append(info.diverging.any())
+        if self._num_steps == len(self._diverged):
+            more = info.diverging.new_zeros(self._num_steps + 1000)
+            self._diverged = torch.cat([self._diverged.to(more), more])
+        self._diverged[self._num_steps] = info.diverging.any()
+        self._num_steps += 1
 
     def __len__(self) -> int:
-        return len(self._diverged)
+        return self._num_steps
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the counts; later transitions do not change what was returned."""
+        diverged = self._diverged[: self._num_steps]
+        return {"accept_sum": self._accept_sum, "num_invalid": self._num_invalid, "diverged": diverged}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take over counts that `state_dict` returned."""
+        self._accept_sum, self._num_invalid = state["accept_sum"], state["num_invalid"]
+        self._num_steps, self._diverged = len(state["diverged"]), state["diverged"].clone()
 
     @property
     def acceptance_rate(self) -> float:
@@ -45,7 +60,7 @@ class Tally:
     @property
     def divergences(self) -> list[int]:
         """Indices of the transitions in which any chain diverged."""
-        return torch.stack(self._diverged).nonzero().flatten().tolist() if self._diverged else []
+        return self._diverged[: self._num_steps].nonzero().flatten().tolist()
 
 
 @final
@@ -58,6 +73,10 @@ class HandedOut:
     def __init__(self, params: Params) -> None:
         self.params = dict(params)
         self._versions = {name: value._version for name, value in params.items()}
+
+    def forget(self) -> None:
+        """Count these positions as changed."""
+        self._versions = dict.fromkeys(self.params, -1)
 
     def is_unchanged(self, params: Params) -> bool:
         """Whether these are the tensors that were returned, and none has been changed in place since."""

@@ -7,7 +7,8 @@ along a trajectory, squared and averaged over chains. Adaptation maximises it.
 from __future__ import annotations
 
 import math
-from typing import final
+from collections.abc import Mapping
+from typing import Any, final
 
 import torch
 from jaxtyping import Float
@@ -44,10 +45,16 @@ class TrajectoryLength:
         self.initial = checks.real("trajectory_length", initial, above=0)
         self.adapt = adapt
         self.value = torch.tensor(self.initial)
+        self._square = self._average = torch.zeros(())
         self._adapting = False
+        self._updates = 0
 
     def reset(self, like: Tensor, *, adapting: bool) -> None:
-        """Return to the initial length, in the dtype and on the device of `like`."""
+        """Take the dtype and device of `like`, and return to the initial length unless one is learnt."""
+        if not adapting and self._updates:
+            self.freeze()
+            self.value = self.value.to(like)
+            return
         self.value = torch.tensor(self.initial, dtype=like.dtype, device=like.device)
         self._adapting = self.adapt and adapting
         self._updates = 0
@@ -80,6 +87,21 @@ class TrajectoryLength:
         if self._adapting and self._updates:
             self.value = self._average.exp()
         self._adapting = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the length and what is known for its adaptation."""
+        return {
+            "value": self.value,
+            "square": self._square,
+            "average": self._average,
+            "adapting": self._adapting,
+            "updates": self._updates,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        self.value, self._square, self._average = state["value"], state["square"], state["average"]
+        self._adapting, self._updates = state["adapting"], state["updates"]
 
 
 def chees_gradient(

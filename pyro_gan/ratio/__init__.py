@@ -10,6 +10,7 @@ from pyro_gan.ratio.maps import Beta, Calibrator, Isotonic, MonotoneSpline, Plat
 from pyro_gan.ratio.mean_ratio import MeanRatio, judge_mean_ratio
 from pyro_gan.ratio.moments import MomentChange, moment_change
 from pyro_gan.ratio.reference import Reference
+from pyro_gan.ratio.saved import load_log_ratio, save_log_ratio
 from pyro_gan.ratio.telescope import SumLogRatio, Telescoping
 
 __all__ = [
@@ -38,5 +39,7 @@ __all__ = [
     "diagnose",
     "fit_log_ratio",
     "judge_mean_ratio",
+    "load_log_ratio",
     "moment_change",
+    "save_log_ratio",
 ]

@@ -119,7 +119,7 @@ class LogRatio(nn.Module):
                 # The layers keep their modes, and the new container takes the old one's.
                 logit.training = discriminator.training
                 return cls(logit, Bernoulli())
-        return cls(_LogOdds(checks.function("discriminator", discriminator)), Bernoulli())
+        return cls(LogOdds(checks.function("discriminator", discriminator)), Bernoulli())
 
     @classmethod
     def normalised(
@@ -226,7 +226,7 @@ def _ends_in_sigmoid(module: Any) -> bool:
     """Whether the last layer is a sigmoid, as far as the structure shows it."""
     if isinstance(module, nn.Sigmoid):
         return True
-    if not isinstance(module, nn.Module) or isinstance(module, _LogOdds):
+    if not isinstance(module, nn.Module) or isinstance(module, LogOdds):
         return False
     layers = [layer for layer in module.children() if not isinstance(layer, nn.Flatten | nn.Unflatten | nn.Identity)]
     is_chain = isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
@@ -235,7 +235,7 @@ def _ends_in_sigmoid(module: Any) -> bool:
 
 
 @final
-class _LogOdds(nn.Module):
+class LogOdds(nn.Module):
     """The log odds of a probability, finite at 0 and 1."""
 
     def __init__(self, discriminator: Critic) -> None:

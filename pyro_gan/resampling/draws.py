@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, final
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from pyro_gan.importance.mean import known_weights
 from pyro_gan.targets import WeightedTarget
 
-__all__ = ["BLOCK_DRAWS", "Draws", "score"]
+__all__ = ["BLOCK_DRAWS", "Draws", "joined", "score"]
 
 #: Largest number of prior draws in a block: while one is scored, its generated data are in memory.
 BLOCK_DRAWS = 100_000
@@ -52,3 +52,8 @@ def score(target: WeightedTarget, num_draws: int) -> Iterator[Draws]:
         z = target.sample_prior(min(BLOCK_DRAWS, num_draws - start))
         log_weight = known_weights(target.log_weight(z))
         yield Draws(z, log_weight, log_weight.to("cpu", torch.float64))
+
+
+def joined(blocks: Sequence[Draws]) -> tuple[Float[Tensor, "draw dim"], Float[Tensor, " draw"]]:
+    """Return the draws of all blocks, and their log weights."""
+    return torch.cat([block.z for block in blocks]), torch.cat([block.log_weight for block in blocks])

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, final
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from pyro_gan import checks
 from pyro_gan.importance import WeightTail, smooth, systematic, weight_tail
-from pyro_gan.resampling.draws import score
-from pyro_gan.targets import make_weighted_target
+from pyro_gan.resampling.draws import Draws, joined, score
+from pyro_gan.resampling.partial import Partial, keeping, scored
+from pyro_gan.targets import WeightedTarget, make_weighted_target
 
 __all__ = ["ImportanceResampler", "Resamples", "ResamplingReport"]
 
@@ -60,6 +60,9 @@ class ImportanceResampler:
         posterior: A `LatentPosterior`, or any other Pyro model, whose observations and factors are then the weight.
         min_ess: Smallest effective sample size to resample from; with fewer effective draws a call raises.
 
+    Attributes:
+        partial: If an exception has ended the last call, the prior draws that were scored, a `Partial`; None otherwise.
+
     Raises:
         ValueError: if `min_ess` is below 1, or the posterior is no model.
 
@@ -79,6 +82,7 @@ class ImportanceResampler:
         cure = "Pass a Pyro model, such as LatentPosterior."
         self.posterior: Any = checks.function("posterior", posterior, cure=cure)
         self.min_ess = checks.real("min_ess", min_ess, minimum=1)
+        self.partial: Partial | None = None
 
     def __call__(self, num_outputs: int, num_draws: int, *args: Any, **context: Any) -> Resamples:
         """Resample outputs from scored prior draws.
@@ -102,9 +106,15 @@ class ImportanceResampler:
         num_outputs = checks.count("num_outputs", num_outputs)
         num_draws = checks.count("num_draws", num_draws)
         target = make_weighted_target(self.posterior, args, context)
-        blocks = list(score(target, num_draws))
-        z, log_weight = (torch.cat([block[part] for block in blocks]) for part in (0, 1))
-        tail = weight_tail(log_weight)
+        blocks: list[Draws] = []
+        with keeping(self, lambda: scored(target, blocks)):
+            for block in score(target, num_draws):
+                blocks.append(block)
+            return self._resample(target, blocks, num_outputs)
+
+    def _resample(self, target: WeightedTarget, blocks: list[Draws], num_outputs: int) -> Resamples:
+        z, log_weight = joined(blocks)
+        num_draws, tail = len(z), weight_tail(log_weight)
         if tail.ess < self.min_ess:
             raise ValueError(
                 f"Expected at least {self.min_ess:g} effective draws; got {tail.ess:.1f} of {num_draws} (largest share "

@@ -14,7 +14,8 @@ from pyro_gan import checks
 from pyro_gan._typing import BoundedWeight
 from pyro_gan.importance import WeightTail, weight_tail
 from pyro_gan.resampling._acceptance import Rule, budget_cut, drs_shift
-from pyro_gan.resampling.draws import BLOCK_DRAWS, Draws, score
+from pyro_gan.resampling.draws import BLOCK_DRAWS, Draws, joined, score
+from pyro_gan.resampling.partial import Partial, keeping, outputs
 from pyro_gan.targets import WeightedTarget, make_weighted_target
 
 __all__ = ["RejectionReport", "RejectionSampler", "Rejections"]
@@ -132,6 +133,9 @@ class RejectionSampler:
         pilot_draws: Number of prior draws that are scored first, and not used as outputs, if M, gamma or the budget
             needs them.
 
+    Attributes:
+        partial: If an exception has ended the last call, the outputs accepted until then, a `Partial`; None otherwise.
+
     Raises:
         ValueError: if the posterior is no model, gamma and budget are both given, or a number is out of range.
 
@@ -176,6 +180,7 @@ class RejectionSampler:
             cure = "It is in nats; None takes the bound of the ratio, or the largest weight of a pilot."
             log_bound = checks.real("log_bound", log_bound, cure=cure)
         self.gamma, self.budget, self.log_bound = gamma, budget, log_bound
+        self.partial: Partial | None = None
         self.pilot_draws = checks.count("pilot_draws", pilot_draws, minimum=MIN_PILOT)
 
     def __call__(self, num_outputs: int, *args: Any, max_draws: int = 10_000_000, **context: Any) -> Rejections:
@@ -206,21 +211,23 @@ class RejectionSampler:
         seen = [pilot[:BLOCK_DRAWS]]
         kept: list[_Kept] = []
         num_draws = num_kept = 0
-        while num_kept < num_outputs and num_draws < max_draws:
-            rate = max(num_kept, 0.5) / num_draws if num_draws else 1.0
-            size = max(math.ceil(1.05 * (num_outputs - num_kept) / rate), MIN_BLOCK)
-            block = next(score(target, min(size, BLOCK_DRAWS, max_draws - num_draws)))
-            num_draws += len(block.z)
-            if sum(map(len, seen)) < BLOCK_DRAWS:
-                seen.append(block.values)
-            if above := block.num_above(rule.log_bound):
-                num_exceedances += above
-                if self._raises:
-                    rule = rule._replace(log_bound=float(block.values.max()))
-                    kept = [part.accept(rule) for part in kept]
-            luck = torch.empty_like(block.values).exponential_()
-            kept.append(_Kept(block, luck).accept(rule))
-            num_kept = sum(len(part.luck) for part in kept)
+        # The rule of the last moment decides on all of them.
+        with keeping(self, lambda: outputs(target, [part.accept(rule).draws for part in kept])):
+            while num_kept < num_outputs and num_draws < max_draws:
+                rate = max(num_kept, 0.5) / num_draws if num_draws else 1.0
+                size = max(math.ceil(1.05 * (num_outputs - num_kept) / rate), MIN_BLOCK)
+                block = next(score(target, min(size, BLOCK_DRAWS, max_draws - num_draws)))
+                num_draws += len(block.z)
+                if sum(map(len, seen)) < BLOCK_DRAWS:
+                    seen.append(block.values)
+                if above := block.num_above(rule.log_bound):
+                    num_exceedances += above
+                    if self._raises:
+                        rule = rule._replace(log_bound=float(block.values.max()))
+                        kept = [part.accept(rule) for part in kept]
+                luck = torch.empty_like(block.values).exponential_()
+                kept.append(_Kept(block, luck).accept(rule))
+                num_kept = sum(len(part.luck) for part in kept)
 
         num_scored = num_draws + len(pilot)
         # A budget accepts all heavy draws: a better estimate of the bound would change nothing.
@@ -238,7 +245,7 @@ class RejectionSampler:
                 "yield: budget=0.05 accepts one draw in twenty.",
                 stacklevel=2,
             )
-        z, log_ratio = (torch.cat([part.draws[item] for part in kept])[:num_outputs] for item in (0, 1))
+        z, log_ratio = (part[:num_outputs] for part in joined([part.draws for part in kept]))
         report = RejectionReport(
             num_draws=num_draws,
             num_outputs=len(z),

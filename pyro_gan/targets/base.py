@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -50,6 +51,11 @@ class Target(ABC):
     def discrete_sites(self) -> list[str]:
         """Names of the sites with discrete values: only draws of the prior give these."""
         return [name for name, transform in self.transforms.items() if isinstance(transform, Discrete)]
+
+    @property
+    def functions(self) -> tuple[Any, ...]:
+        """What the target is computed with: models, networks, functions that hold networks, their arguments."""
+        return ()
 
     @abstractmethod
     def potential(self, z: Float[Tensor, "chain dim"]) -> Float[Tensor, " chain"]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pyro_gan import checks
 from pyro_gan._networks import chunk_rows
-from pyro_gan._random import rng_fork
+from pyro_gan._random import own_generators
 from pyro_gan._typing import BatchedPotential
 from pyro_gan.targets.base import WeightedTarget
 from pyro_gan.targets.rows import ValueAndGrad, values, values_and_grads
@@ -28,12 +28,17 @@ class ModelTarget(WeightedTarget):
 
     def __init__(self, model: BatchedPotential, context: dict[str, Any]) -> None:
         checks.instance("model", model, BatchedPotential).validate(**context)
-        with rng_fork():
+        with own_generators():
             prototype = {name: value[0] for name, value in model.sample_prior(1).items()}
         super().__init__(prototype, model.transforms)
         self._model = model
         self._context = context
         self._chunk_size = model.chunk_size
+
+    @property
+    def functions(self) -> tuple[Any, ...]:
+        """The model and its keyword arguments."""
+        return (self._model, *self._context.values())
 
     def potential(self, z: Float[Tensor, "chain dim"]) -> Float[Tensor, " chain"]:
         """Return the potential energy, minus the log density up to a constant."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import final
+from typing import Any, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from pyro_gan import checks
-from pyro_gan._random import rng_fork
+from pyro_gan._random import own_generators
 from pyro_gan._typing import Params
 from pyro_gan.probes import NUM_PROBED, probe_repeats, probe_rows, unmoved
 from pyro_gan.targets.base import Target
@@ -38,6 +38,11 @@ class PotentialTarget(Target):
         self._potential_fn = checks.function("potential_fn", potential_fn)
         self._batched = batched
 
+    @property
+    def functions(self) -> tuple[Any, ...]:
+        """The potential function."""
+        return (self._potential_fn,)
+
     def validate(self, z: Float[Tensor, "chain dim"]) -> None:
         """Raise if the function couples chains, draws noise, writes into its input, or moves statistics of a network.
 
@@ -49,7 +54,7 @@ class PotentialTarget(Target):
         Raises:
             ValueError: as above. An error at the positions tried is left to those of the chains.
         """
-        with rng_fork(), torch.no_grad(), unmoved(self._potential_fn):
+        with own_generators(), torch.no_grad(), unmoved(self._potential_fn):
             few = z[[i % len(z) for i in range(NUM_PROBED)]]
             few = few + JITTER * (1 + few.abs()) * torch.randn_like(few)
             try:

@@ -60,8 +60,7 @@ def draw_together(
     """
     collected = _Collector(set(shapes))
     # The name must not be one of the model: two plates of one name would clash.
-    with pyro.plate("_pyro_gan_draws", num_draws, dim=dim):
-        run_under(collected, model, args, kwargs)
+    run_under(collected, model, args, kwargs, pyro.plate("_pyro_gan_draws", num_draws, dim=dim))
     values = {name: collected.values[name].reshape(num_draws, *shape) for name, shape in shapes.items()}
     log_prob = torch.stack([value.reshape(num_draws, -1).sum(-1) for value in collected.log_probs])
     return values, log_prob.sum(0)

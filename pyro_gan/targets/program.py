@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pyro_gan import checks
 from pyro_gan._networks import check_eval, chunk_rows
-from pyro_gan._random import rng_fork
+from pyro_gan._random import own_generators
 from pyro_gan.probes import unmoved, unwritten
 from pyro_gan.targets.base import WeightedTarget
 from pyro_gan.targets.densities import log_densities, log_likelihoods
@@ -70,8 +70,9 @@ class ProgramTarget(WeightedTarget):
     def __init__(self, model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         check_eval(checks.function("model", model), "model")
         self._model, self._args, self._kwargs = model, args, kwargs
-        with rng_fork(), torch.no_grad(), unmoved(model, *args):
-            sites = find_sites(model, args, kwargs)
+        with torch.no_grad(), unmoved(model, *args):
+            with own_generators():
+                sites = find_sites(model, args, kwargs)
             draws = {name: torch.stack([draw[name] for draw in sites.draws]) for name in sites.draws[0]}
             prototype = {name: sites.transforms[name](value[0]) for name, value in draws.items()}
             super().__init__(prototype, sites.transforms)
@@ -82,6 +83,11 @@ class ProgramTarget(WeightedTarget):
             self._densities = vectorised(functools.partial(log_densities, model, args, kwargs))
             self._check(draws)
             self._draws_together = self._can_draw_together()
+
+    @property
+    def functions(self) -> tuple[Any, ...]:
+        """The model and its arguments."""
+        return (self._model, *self._args, *self._kwargs.values())
 
     def potential(self, z: Float[Tensor, "chain dim"]) -> Float[Tensor, " chain"]:
         """Return the potential energy, minus the log density up to a constant."""
@@ -160,7 +166,8 @@ class ProgramTarget(WeightedTarget):
 
     def _can_draw_together(self) -> bool:
         try:
-            values, log_prob = self._draw_together(NUM_CHECKED)
+            with own_generators():
+                values, log_prob = self._draw_together(NUM_CHECKED)
         except Exception:  # a model that was not written for an outer plate may raise anything
             return False
         return same(self._densities(values, weight=False)[0], log_prob)

@@ -17,6 +17,7 @@ from torch.distributions import biject_to
 from torch.distributions.transforms import Transform
 
 from pyro_gan._circular import Wrap, is_circular
+from pyro_gan.targets.alone import alone
 from pyro_gan.targets.discrete import Discrete
 
 __all__ = ["Enough", "LatentSites", "find_sites", "is_deterministic", "run_under"]
@@ -57,7 +58,8 @@ def find_sites(model: Model, args: tuple[Any, ...], kwargs: dict[str, Any]) -> L
             dtype or device; if a plate subsamples at random; if the sites change from run to run.
     """
     try:
-        traces = [_trace(model, args, kwargs) for _ in range(2)]
+        with alone():
+            traces = [_trace(model, args, kwargs) for _ in range(2)]
     except NotImplementedError as error:
         said = str(error).split("\n")[0]
         raise ValueError(
@@ -92,12 +94,15 @@ class Enough(BaseException):
     """A messenger raises it to stop a model, because what follows is not needed."""
 
 
-def run_under(messenger: Messenger, model: Model, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Run a model under a messenger, until the messenger raises `Enough`.
+def run_under(
+    messenger: Messenger, model: Model, args: tuple[Any, ...], kwargs: dict[str, Any], plate: Any = None
+) -> None:
+    """Run a model under a messenger, and in a plate if one is given, until the messenger raises `Enough`.
 
     The checks of distributions are off: they cannot run under `torch.func.vmap`.
     """
-    with pyro.validation_enabled(False), contextlib.suppress(Enough), messenger:
+    plate = contextlib.nullcontext() if plate is None else plate
+    with alone(), plate, pyro.validation_enabled(False), contextlib.suppress(Enough), messenger:
         model(*args, **kwargs)
 
 
@@ -133,7 +138,7 @@ def _latents(trace: poutine.Trace) -> dict[str, Any]:
 
 def _check_observed(trace: poutine.Trace) -> None:
     # During sampling all checks of distributions are off, so data outside their support must be found here.
-    with pyro.validation_enabled(True):
+    with alone(), pyro.validation_enabled(True):
         for name, site in _sample_sites(trace):
             if is_deterministic(site) or not site["is_observed"] or site["mask"] is not None:
                 continue

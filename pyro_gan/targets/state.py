@@ -47,6 +47,10 @@ class State(NamedTuple):
     log_weight: Float[Tensor, " chain"] | None = None
     parts: Parts | None = None
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what is known, by field; `State(**tensors)` is the state again. Parts are left out."""
+        return {name: value for name, value in self._asdict().items() if isinstance(value, Tensor)}
+
     def take(self, chains: Int[Tensor, " taken"] | Bool[Tensor, " chain"] | slice) -> State:
         """Return the state of some chains, by index (with repeats or without), mask or slice."""
         taken: State = _each(lambda values: values[chains], self)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Any, final
 
 import torch
 from jaxtyping import Float
@@ -31,6 +31,11 @@ class PowerTarget(WeightedTarget):
         self.target = check_weighted(target)
         self.shapes, self.transforms, self.dim = target.shapes, target.transforms, target.dim
         self.dtype, self.device = target.dtype, target.device
+
+    @property
+    def functions(self) -> tuple[Any, ...]:
+        """What the target at power 1 is computed with."""
+        return self.target.functions
 
     def log_prior(self, z: Float[Tensor, "chain dim"]) -> Float[Tensor, " chain"]:
         """Return the log density of the prior, which the power does not change."""

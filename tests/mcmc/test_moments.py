@@ -22,11 +22,15 @@ def posterior() -> LatentPosterior:
 
 
 def run(num_samples: int = 40, warmup_steps: int = 20, num_chains: int = 24, **kwargs) -> VectorizedMCMC:
-    mcmc = VectorizedMCMC(
-        MALA(posterior()), num_samples, warmup_steps, num_chains=num_chains, disable_progbar=True, **kwargs
-    )
+    mcmc = runner(num_samples, warmup_steps, num_chains, **kwargs)
     mcmc.run()
     return mcmc
+
+
+def runner(num_samples: int = 40, warmup_steps: int = 20, num_chains: int = 24, **kwargs) -> VectorizedMCMC:
+    return VectorizedMCMC(
+        MALA(posterior()), num_samples, warmup_steps, num_chains=num_chains, disable_progbar=True, **kwargs
+    )
 
 
 def nested_by_definition(chains: Tensor) -> Tensor:
@@ -171,8 +175,9 @@ def test_ctrl_c_keeps_the_last_draw() -> None:
         if stage == "Sample" and i == 17:
             raise KeyboardInterrupt
 
-    with pytest.warns(UserWarning, match="draw 18 of 40"):
-        mcmc = run(keep="last", hook_fn=interrupt)
+    mcmc = runner(keep="last", hook_fn=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        mcmc.run()
     assert mcmc.get_samples()["z"].shape == (24, 2) and mcmc.moments["z"].num_steps == 18
 
 

@@ -1,0 +1,78 @@
+"""Ctrl-C and SIGTERM in a long call: both raise, but never in the middle of its bookkeeping."""
+
+from __future__ import annotations
+
+import functools
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, final
+
+__all__ = ["Bookkeeping", "interruptible"]
+
+Handler = Callable[[int, Any], Any]
+
+
+@final
+class Bookkeeping:
+    """A context in which a signal waits: what is written there is written whole, then the signal is handled."""
+
+    def __init__(self) -> None:
+        self._writing = False
+        self._waiting: Callable[[], Any] | None = None
+
+    def __enter__(self) -> None:
+        self._writing = True
+
+    def __exit__(self, *exc: Any) -> None:
+        self._writing = False
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting()
+
+    def take(self, handler: Handler, signum: int, frame: Any) -> None:
+        """Handle a signal now, or at the end of the writing."""
+        if self._writing:
+            self._waiting = functools.partial(handler, signum, frame)
+        else:
+            handler(signum, frame)
+
+
+@contextmanager
+def interruptible() -> Iterator[Bookkeeping]:
+    """Let SIGTERM raise `KeyboardInterrupt`, as Ctrl-C does, and both wait while the yielded context is entered.
+
+    So a process that is asked to end can keep its finished work. A handler that the user has set is called, and no
+    other; it only waits. Outside the main thread nothing changes: signals are never handled there.
+
+    Example:
+        >>> import os
+        >>> kept = 0
+        >>> try:
+        ...     with interruptible() as bookkeeping:
+        ...         with bookkeeping:
+        ...             os.kill(os.getpid(), signal.SIGTERM)
+        ...             kept = 1
+        ... except KeyboardInterrupt:
+        ...     print("kept", kept)
+        kept 1
+    """
+    bookkeeping = Bookkeeping()
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            current = signal.getsignal(signum)
+            handler = _ended if signum == signal.SIGTERM and current == signal.SIG_DFL else current
+            if callable(handler):
+                before[signum] = current
+                signal.signal(signum, functools.partial(bookkeeping.take, handler))
+    try:
+        yield bookkeeping
+    finally:
+        for number, current in before.items():
+            signal.signal(number, current)
+
+
+def _ended(signum: int, frame: Any) -> None:
+    raise KeyboardInterrupt(signal.Signals(signum).name)
