@@ -13,11 +13,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from pyro_gan._calls import TRIAL_FAULTS, called
 from pyro_gan._networks import critic_scores
 from pyro_gan._random import DrawCounter, own_generators
 from pyro_gan._typing import Critic
 from pyro_gan.checks import batch
+from pyro_gan.checks.calls import TRIAL_FAULTS, called
 
 __all__ = [
     "NUM_FIRST",

@@ -19,7 +19,7 @@ from torch.distributions.transforms import ExpTransform
 from torch.utils.data import DataLoader, Dataset
 
 from pyro_gan import LatentPosterior, LogRatio, VectorizedMCMC, calibrate, checks, evaluate, fit_log_ratio, toys
-from pyro_gan._calls import takes_context
+from pyro_gan.checks.calls import takes_context
 from pyro_gan.latent import LatentPrior
 from pyro_gan.mcmc import MALA
 from pyro_gan.objectives import Bernoulli, fit_gan

@@ -13,10 +13,10 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from pyro_gan import checks
-from pyro_gan._calls import ContextError
 from pyro_gan._networks import by_chunk, chunk_rows
 from pyro_gan._random import rng_fork, seed_rng
 from pyro_gan._typing import Critic, Generator
+from pyro_gan.checks.calls import ContextError
 from pyro_gan.evaluate.features import extract_features
 from pyro_gan.evaluate.temperature import TemperatureStep, certify_temperature, choose_temperature
 from pyro_gan.improved.generator import ImprovedGenerator, Sampler

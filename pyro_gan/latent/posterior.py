@@ -16,11 +16,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pyro_gan import checks
-from pyro_gan._calls import FAULTS, TRIAL_FAULTS, ContextError, called
 from pyro_gan._networks import by_chunk, by_row, check_eval, critic_scores, frozen_twin
 from pyro_gan._random import own_generators
 from pyro_gan._typing import BoundedRatio, Critic, Generator, Params, left_shape, replicates_of
 from pyro_gan.checks import count, function
+from pyro_gan.checks.calls import FAULTS, TRIAL_FAULTS, ContextError, called
 from pyro_gan.latent.check import examine
 from pyro_gan.latent.prior import LatentPrior, expanded
 from pyro_gan.latent.probe import probe

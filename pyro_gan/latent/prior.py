@@ -13,12 +13,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import biject_to, constraints
 
-from pyro_gan._calls import FAULTS, TRIAL_FAULTS, ContextError, called
-from pyro_gan._circular import Wrap, is_circular
 from pyro_gan._networks import by_chunk, by_row, check_eval, frozen_twin, unchecked
 from pyro_gan._random import rng_fork
 from pyro_gan._typing import Generator, Params, left_shape
 from pyro_gan.checks import count, function, shaped, shown
+from pyro_gan.checks.calls import FAULTS, TRIAL_FAULTS, ContextError, called
+from pyro_gan.circular import Wrap, is_circular
 from pyro_gan.latent.probe import check_parameters, check_prior, probe
 
 __all__ = ["LatentPrior", "expanded"]

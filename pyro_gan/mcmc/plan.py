@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, final
 
@@ -10,14 +10,14 @@ import torch
 from tqdm.auto import tqdm
 
 from pyro_gan import checks
-from pyro_gan._signals import Bookkeeping
 from pyro_gan._typing import Params
+from pyro_gan.interrupts import Bookkeeping
 from pyro_gan.mcmc.kernel import BatchKernel
 from pyro_gan.mcmc.progress import Progress
 from pyro_gan.mcmc.record import Record
 from pyro_gan.targets.weights import Weights
 
-__all__ = ["Hook", "Keep", "Plan"]
+__all__ = ["Hook", "Keep", "Plan", "check_equal"]
 
 Keep = Literal["all", "last"]
 Hook = Callable[[BatchKernel, Params, str, int], None]
@@ -175,3 +175,25 @@ class Plan:
                 # The bar redraws a few times a second; only then is a number read back from the device.
                 if bar.update():
                     bar.set_postfix(kernel.logging(), refresh=False)
+
+
+def check_equal(name: str, there: Any, here: Any, *, inside: str = "") -> None:
+    """Raise unless the settings in a file are those in use, naming the first one that is not.
+
+    Args:
+        name: What the settings are of.
+        there: What the file holds.
+        here: What is in use: a dictionary, whose values may be dictionaries.
+        inside: The key that led here.
+
+    Raises:
+        ValueError: with both values.
+    """
+    if isinstance(there, Mapping) and isinstance(here, Mapping):
+        for key in [*here, *(key for key in there if key not in here)]:
+            check_equal(name, there.get(key), here.get(key), inside=f"{inside} {key}".strip())
+    elif there != here:
+        raise ValueError(
+            f"Expected the settings of the saved {name}; its {inside or 'settings'} is {there!r}, and here {here!r}. "
+            "Build it with the same settings, or give another path."
+        )

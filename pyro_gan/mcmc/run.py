@@ -10,12 +10,12 @@ from pyro.infer.mcmc.api import AbstractMCMC
 from pyro.infer.mcmc.util import select_samples
 from torch import Tensor
 
-from pyro_gan._files import check_equal, check_path, read, write
-from pyro_gan._signals import interruptible
+from pyro_gan import files
 from pyro_gan._typing import Params
+from pyro_gan.interrupts import interruptible
 from pyro_gan.mcmc.kernel import BatchKernel
 from pyro_gan.mcmc.moments import Moments
-from pyro_gan.mcmc.plan import Hook, Keep, Plan
+from pyro_gan.mcmc.plan import Hook, Keep, Plan, check_equal
 from pyro_gan.mcmc.progress import Progress
 from pyro_gan.mcmc.recorded import RecordedRun
 from pyro_gan.targets.alone import validated
@@ -24,7 +24,7 @@ from pyro_gan.targets.make import check_transforms
 __all__ = ["VectorizedMCMC"]
 
 #: What a file of `save` says that it is; the number rises when its content changes.
-KIND = "pyro_gan.VectorizedMCMC 1"
+KIND = "run of VectorizedMCMC"
 
 
 @final
@@ -143,7 +143,7 @@ class VectorizedMCMC(AbstractMCMC):
         """Write the run as it stands to a file: draws, statistics, what the kernel has learnt, torch's generators.
 
         Call it after a run, after an exception, or in a `hook_fn` every so many steps, so that a killed process loses
-        little. The file is a zip of `.npy` arrays and JSON. A crash leaves the old file or the new one.
+        little. The file is JSON and arrays, in the layout of safetensors. A crash leaves the old file or the new one.
 
         Args:
             path: The file, in an existing folder.
@@ -161,8 +161,8 @@ class VectorizedMCMC(AbstractMCMC):
             >>> mcmc.run()
             >>> longer = VectorizedMCMC(MALA(gan), 50, mcmc.warmup_steps, num_chains=8, disable_progbar=True)
             >>> with tempfile.TemporaryDirectory() as folder:
-            ...     mcmc.save(f"{folder}/run.zip")
-            ...     longer.load(f"{folder}/run.zip")
+            ...     mcmc.save(f"{folder}/run.safetensors")
+            ...     longer.load(f"{folder}/run.safetensors")
             >>> longer.resume()
             >>> bool((longer.sample_stats["lp"][:, :20] == mcmc.sample_stats["lp"]).all())
             True
@@ -170,7 +170,7 @@ class VectorizedMCMC(AbstractMCMC):
         if self._progress is None:
             raise ValueError("Expected a run to save; got none. Call run() first.")
         settings = self._plan.settings(self.kernel)
-        write(check_path("path", path), KIND, {"settings": settings, "progress": self._progress.state_dict()})
+        files.save(path, {"settings": settings, "progress": self._progress.state_dict()}, kind=KIND)
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Take over a run that `save` wrote: its draws are readable, and `resume` goes on with it.
@@ -182,7 +182,7 @@ class VectorizedMCMC(AbstractMCMC):
             ValueError: if the file is damaged, no saved run, or was written by a runner or kernel of other settings.
                 The runner is then as it was.
         """
-        content = read(check_path("path", path), KIND)
+        content = files.load(path, kind=KIND)
         check_equal("run", content.get("settings"), self._plan.settings(self.kernel))
         progress = Progress(self._plan.new_record(), None)
         progress.load_state_dict(content["progress"])

@@ -15,10 +15,10 @@ from torch.distributions import Distribution
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from pyro_gan._calls import FAULTS, TRIAL_FAULTS, called
 from pyro_gan._networks import critic_scores
 from pyro_gan._random import rng_fork
 from pyro_gan.checks import count, function, instance, real, shaped, tensor
+from pyro_gan.checks.calls import FAULTS, TRIAL_FAULTS, called
 from pyro_gan.objectives.base import Objective, Penalty, TwoSampleLoss
 from pyro_gan.objectives.entropic import EntropicTransport
 from pyro_gan.training import Batches, Player, train

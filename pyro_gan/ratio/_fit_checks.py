@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from pyro_gan import checks
-from pyro_gan._calls import TRIAL_FAULTS, called
 from pyro_gan._networks import critic_scores
+from pyro_gan.checks.calls import TRIAL_FAULTS, called
 
 __all__ = [
     "MIN_ROWS",

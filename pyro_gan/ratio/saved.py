@@ -9,8 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from pyro_gan import checks, objectives
-from pyro_gan._files import check_path, read, write
+from pyro_gan import checks, files, objectives
 from pyro_gan._typing import Critic
 from pyro_gan.importance import WeightTail
 from pyro_gan.objectives import Objective
@@ -22,27 +21,37 @@ from pyro_gan.ratio.heads import LogOdds, LogRatio
 from pyro_gan.ratio.maps import Calibrator
 from pyro_gan.ratio.maps.base import Fitted
 from pyro_gan.ratio.reference import Reference
+from pyro_gan.ratio.telescope import SumLogRatio, Telescoping
 
 __all__ = ["load_log_ratio", "save_log_ratio"]
 
 #: What a file says that it is; the number rises when its content changes.
-KIND = "pyro_gan log ratio 1"
+KIND = "log ratio"
 
 #: The records of a report, by name.
 _RECORDS: dict[str, Any] = {
     kind.__name__: kind
-    for kind in (CalibrationReport, FrontierPoint, RatioReport, Reference, Reliability, RowCounts, WeightTail)
+    for kind in (
+        CalibrationReport,
+        FrontierPoint,
+        RatioReport,
+        Reference,
+        Reliability,
+        RowCounts,
+        Telescoping,
+        WeightTail,
+    )
 }
 
 #: What a `LogRatio` knows beside its critic and objective.
-_KNOWN = ("report", "frontier", "ended", "reference")
+_KNOWN = ("report", "frontier", "ended", "reference", "telescoping")
 
 
 def save_log_ratio(log_ratio: nn.Module, path: str | os.PathLike[str]) -> None:
     """Write a log ratio to a file: its networks' weights and all that was found in data, and the report.
 
-    The file is a zip of `.npy` arrays and JSON. A crash leaves the old file or the new one. What a plain function
-    computes cannot be written: give it again to `load_log_ratio`.
+    The file is JSON and arrays, in the layout of safetensors. A crash leaves the old file or the new one. What a plain
+    function computes cannot be written: give it again to `load_log_ratio`.
 
     Args:
         log_ratio: A `LogRatio`, or what `calibrate` or `fit_log_ratio` returned.
@@ -57,15 +66,15 @@ def save_log_ratio(log_ratio: nn.Module, path: str | os.PathLike[str]) -> None:
         >>> from pyro_gan.objectives import Bernoulli
         >>> log_ratio = LogRatio(nn.Linear(2, 1), Bernoulli(class_prior=0.2))
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     save_log_ratio(log_ratio, f"{folder}/ratio.zip")
-        ...     loaded = load_log_ratio(f"{folder}/ratio.zip", nn.Linear(2, 1))
+        ...     save_log_ratio(log_ratio, f"{folder}/ratio.safetensors")
+        ...     loaded = load_log_ratio(f"{folder}/ratio.safetensors", nn.Linear(2, 1))
         >>> x = torch.randn(5, 2)
         >>> torch.equal(loaded(x), log_ratio(x)), loaded.objective
         (True, Bernoulli(class_prior=0.2))
     """
     checks.instance("log_ratio", log_ratio, LogRatio, CalibratedLogRatio, cure="Wrap the critic: LogRatio(critic, ...)")
     described = _described(log_ratio)
-    write(check_path("path", path), KIND, {"log_ratio": described, "state": dict(log_ratio.state_dict())})
+    files.save(path, {"log_ratio": described, "state": dict(log_ratio.state_dict())}, kind=KIND)
 
 
 def load_log_ratio(path: str | os.PathLike[str], critic: Critic | Sequence[Critic]) -> LogRatio | CalibratedLogRatio:
@@ -83,7 +92,7 @@ def load_log_ratio(path: str | os.PathLike[str], critic: Critic | Sequence[Criti
         ValueError: if the file is damaged or no log ratio, or the networks are not of its layers. No network has
             changed then.
     """
-    content = read(check_path("path", path), KIND)
+    content = files.load(path, kind=KIND)
     given = list(critic) if isinstance(critic, Sequence) and not isinstance(critic, nn.Module) else [critic]
     critics = iter([checks.function("critic", each) for each in given])
     built = _built(content["log_ratio"], critics)
@@ -115,8 +124,8 @@ def _described(module: Any) -> dict[str, Any]:
             )
         report = _plain(module.report)
         return {"class": "CalibratedLogRatio", "method": method, "report": report, "of": [_described(module.critic)]}
-    if isinstance(module, MeanLogRatio):
-        return {"class": "MeanLogRatio", "of": [_described(member) for member in module.members]}
+    if isinstance(module, MeanLogRatio | SumLogRatio):
+        return {"class": type(module).__name__, "of": [_described(member) for member in module.members]}
     if isinstance(module, LogOdds):
         return {"class": "LogOdds", "of": [_described(module.discriminator)]}
     return {"class": "network", "layers": _layers(module), "of": []}
@@ -136,8 +145,8 @@ def _built(saved: dict[str, Any], critics: Iterator[Critic]) -> Any:
             )
         return critic
     inner = [_built(each, critics) for each in saved["of"]]
-    if kind == "MeanLogRatio":
-        return MeanLogRatio(inner)
+    if kind in ("MeanLogRatio", "SumLogRatio"):
+        return MeanLogRatio(inner) if kind == "MeanLogRatio" else SumLogRatio(inner)
     if kind == "LogOdds":
         return LogOdds(inner[0])
     if kind == "CalibratedLogRatio":
@@ -148,7 +157,7 @@ def _built(saved: dict[str, Any], critics: Iterator[Critic]) -> Any:
     log_ratio = LogRatio(inner[0], _record(saved["objective"]))
     log_ratio.report, frontier = _record(saved["report"]), _record(saved["frontier"])
     log_ratio.frontier, log_ratio.ended = tuple(frontier), saved["ended"]
-    log_ratio.reference = _record(saved["reference"])
+    log_ratio.reference, log_ratio.telescoping = _record(saved["reference"]), _record(saved["telescoping"])
     return log_ratio
 
 

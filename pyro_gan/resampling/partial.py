@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyro_gan._signals import interruptible
+from pyro_gan.interrupts import interruptible
 from pyro_gan.resampling.draws import Draws, joined
 from pyro_gan.targets import WeightedTarget
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.distributions.transforms import Transform
 
 from pyro_gan import checks
-from pyro_gan._circular import Wrap
 from pyro_gan._typing import Params
+from pyro_gan.circular import Wrap
 from pyro_gan.targets.discrete import Discrete
 from pyro_gan.targets.rows import ValueAndGrad
 from pyro_gan.targets.state import State

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.distributions import biject_to
 from torch.distributions.transforms import Transform
 
-from pyro_gan._circular import Wrap, is_circular
+from pyro_gan.circular import Wrap, is_circular
 from pyro_gan.targets.alone import alone
 from pyro_gan.targets.discrete import Discrete
 

@@ -21,9 +21,9 @@ from torch.optim.lr_scheduler import LRScheduler
 from tqdm.auto import tqdm
 
 from pyro_gan import files
-from pyro_gan._interrupts import held_back
 from pyro_gan.checks import count, function, instance, real, shaped
 from pyro_gan.files.place import check_path
+from pyro_gan.interrupts import held_back
 from pyro_gan.training.checkpoint import KIND, Stateful, content, restore
 
 __all__ = ["NonFiniteLoss", "Player", "train"]

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from pyro_gan import ImportanceResampler, LatentPosterior, VectorizedMCMC
-from pyro_gan._circular import Wrap, is_circular
 from pyro_gan.annealing import SMC
+from pyro_gan.circular import Wrap, is_circular
 from pyro_gan.mcmc import MALA, PCN, BatchHMC, ChEES, IndependenceMH, RandomWalk
 from tests.statistics import assert_mean
 

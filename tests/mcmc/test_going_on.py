@@ -106,14 +106,14 @@ def test_an_error_in_the_middle_of_a_step_loses_that_step_alone(make, share: flo
         assert broken.num_samples == draws
         assert torch.equal(broken.sample_stats["lp"], whole.sample_stats["lp"][:, :draws])
         assert torch.equal(broken.sample_stats["log_ratio"], whole.sample_stats["log_ratio"][:, :draws])
-    broken.save(tmp_path / "run.zip")
+    broken.save(tmp_path / "run.safetensors")
     torch.randn(7)
     broken.resume()
     assert_same(broken, whole)
 
     torch.manual_seed(seed + 1)
     loaded = runner(make(breaking()))
-    loaded.load(tmp_path / "run.zip")
+    loaded.load(tmp_path / "run.safetensors")
 
     loaded.resume()
     assert_same(loaded, whole)
@@ -159,9 +159,9 @@ def test_thinning_and_the_last_draw_go_on_too(seed: int, tmp_path: Path) -> None
         mcmc = runner(BatchHMC(breaking(), num_steps=2), num_chains=6, hook_fn=hook, **options)
         with pytest.raises(KeyboardInterrupt):
             mcmc.run()
-        mcmc.save(tmp_path / "run.zip")
+        mcmc.save(tmp_path / "run.safetensors")
         loaded = runner(BatchHMC(breaking(), num_steps=2), num_chains=6, **options)
-        loaded.load(tmp_path / "run.zip")
+        loaded.load(tmp_path / "run.safetensors")
         loaded.resume()
         assert_same(loaded, whole)
 
@@ -172,14 +172,14 @@ def test_a_finished_run_is_made_longer(seed: int, tmp_path: Path) -> None:
     pyro.set_rng_seed(seed)
     half = runner(ChEES(breaking()), 10, num_chains=9)
     half.run()
-    half.save(tmp_path / "run.zip")
+    half.save(tmp_path / "run.safetensors")
     longer = runner(ChEES(breaking()), 25, num_chains=9)
-    longer.load(tmp_path / "run.zip")
+    longer.load(tmp_path / "run.safetensors")
     assert torch.equal(longer.get_samples()["z"], half.get_samples()["z"]) and longer.num_samples == 10
     longer.resume()
     assert_same(longer, whole)
     with pytest.raises(ValueError, match="at most num_samples=9"):
-        runner(ChEES(breaking()), 9, num_chains=9).load(tmp_path / "run.zip")
+        runner(ChEES(breaking()), 9, num_chains=9).load(tmp_path / "run.safetensors")
 
 
 def test_positions_that_a_hook_changes_go_on(seed: int, tmp_path: Path) -> None:
@@ -200,11 +200,11 @@ def test_positions_that_a_hook_changes_go_on(seed: int, tmp_path: Path) -> None:
     mcmc = runner(MALA(breaking()), num_chains=5, hook_fn=shift_and_stop)
     with pytest.raises(KeyboardInterrupt):
         mcmc.run()
-    mcmc.save(tmp_path / "run.zip")
+    mcmc.save(tmp_path / "run.safetensors")
     mcmc.resume()
     assert_same(mcmc, whole)
     loaded = runner(MALA(breaking()), num_chains=5, hook_fn=shift)
-    loaded.load(tmp_path / "run.zip")
+    loaded.load(tmp_path / "run.safetensors")
     loaded.resume()
     assert_same(loaded, whole)
 
@@ -225,9 +225,9 @@ def test_chains_that_start_at_real_data_go_on(seed: int, tmp_path: Path) -> None
         else:
             with pytest.raises(KeyboardInterrupt):
                 mcmc.run()
-            mcmc.save(tmp_path / "run.zip")
+            mcmc.save(tmp_path / "run.safetensors")
     loaded = runner(kernel(), num_chains=100)
-    loaded.load(tmp_path / "run.zip")
+    loaded.load(tmp_path / "run.safetensors")
     with pytest.warns(UserWarning, match="dropped"):
         loaded.resume()
     assert_same(loaded, whole) and loaded.num_chains < 100
@@ -247,9 +247,9 @@ def test_a_program_and_a_bounded_prior_go_on(seed: int, tmp_path: Path) -> None:
     mcmc = runner(MALA(model), num_chains=6, initial_params=start, hook_fn=interrupting("Sample", 4))
     with pytest.raises(KeyboardInterrupt):
         mcmc.run(y)
-    mcmc.save(tmp_path / "run.zip")
+    mcmc.save(tmp_path / "run.safetensors")
     loaded = runner(MALA(model), num_chains=6)
-    loaded.load(tmp_path / "run.zip")
+    loaded.load(tmp_path / "run.safetensors")
     loaded.resume(y)
     assert_same(loaded, whole)
     assert torch.equal(loaded.last_params["scale"].exp(), loaded.get_samples(group_by_chain=True)["scale"][:, -1])
@@ -291,10 +291,10 @@ def test_an_interrupted_warmup_leaves_a_step_size_for_a_new_run() -> None:
 def test_a_loaded_kernel_keeps_what_it_had_learnt(tmp_path: Path) -> None:
     first = runner(ChEES(breaking()), 20, 100, num_chains=50)
     first.run()
-    first.save(tmp_path / "run.zip")
+    first.save(tmp_path / "run.safetensors")
     kernel = ChEES(breaking())
     loaded = runner(kernel, 20, 100, num_chains=50)
-    loaded.load(tmp_path / "run.zip")
+    loaded.load(tmp_path / "run.safetensors")
     fresh = runner(kernel, 20, 0, num_chains=50, initial_params=loaded.last_params)
     fresh.run()
     assert fresh.sample_stats["step_size"].unique() == first.sample_stats["step_size"].unique()
@@ -307,7 +307,7 @@ def test_a_loaded_kernel_keeps_what_it_had_learnt(tmp_path: Path) -> None:
 def test_a_run_of_other_settings_is_refused_and_changes_nothing(tmp_path: Path) -> None:
     saved = runner(BatchHMC(breaking(), num_steps=3), num_chains=5)
     saved.run()
-    saved.save(tmp_path / "run.zip")
+    saved.save(tmp_path / "run.safetensors")
     others = {
         "num_steps is 3, and here 4": runner(BatchHMC(breaking(), num_steps=4), num_chains=5),
         "kernel is 'BatchHMC', and here 'MALA'": runner(MALA(breaking()), num_chains=5),
@@ -320,7 +320,7 @@ def test_a_run_of_other_settings_is_refused_and_changes_nothing(tmp_path: Path) 
     }
     for said, mcmc in others.items():
         with pytest.raises(ValueError, match=said):
-            mcmc.load(tmp_path / "run.zip")
+            mcmc.load(tmp_path / "run.safetensors")
         with pytest.raises(ValueError, match="run to go on with"):
             mcmc.resume()
 
@@ -329,23 +329,23 @@ def test_another_target_is_refused(tmp_path: Path) -> None:
     mcmc = runner(MALA(breaking()), num_chains=5, hook_fn=interrupting("Sample", 4))
     with pytest.raises(KeyboardInterrupt):
         mcmc.run()
-    mcmc.save(tmp_path / "run.zip")
+    mcmc.save(tmp_path / "run.safetensors")
     toy = toys.affine_gaussian(2.0 * torch.eye(2), torch.ones(2))
     wider = toys.affine_gaussian(torch.eye(3), torch.ones(3))
     for other, said in ((toy, "potential at the position"), (wider, "of 2 numbers; got one of 3")):
         loaded = runner(MALA(LatentPosterior(other.generator, other.log_ratio, other.prior)), num_chains=5)
-        loaded.load(tmp_path / "run.zip")
+        loaded.load(tmp_path / "run.safetensors")
         with pytest.raises(ValueError, match=said):
             loaded.resume()
 
 
 def test_nothing_to_go_on_with_and_nothing_to_save(tmp_path: Path) -> None:
     mcmc = runner(MALA(breaking()), num_chains=5)
-    for call in (mcmc.resume, lambda: mcmc.save(tmp_path / "run.zip"), lambda: mcmc.last_params):
+    for call in (mcmc.resume, lambda: mcmc.save(tmp_path / "run.safetensors"), lambda: mcmc.last_params):
         with pytest.raises(ValueError, match="run"):
             call()
     with pytest.raises(ValueError, match="cannot be read"):
-        mcmc.load(tmp_path / "absent.zip")
+        mcmc.load(tmp_path / "absent.safetensors")
 
 
 # Weights that change
@@ -428,7 +428,7 @@ def told(name: str, stage: str, step: int, path: Path) -> None:
 )
 def test_a_signal_keeps_the_run(name: str, stage: str, step: int, num_draws: int, seed: int, tmp_path: Path) -> None:
     """SIGTERM is as good as Ctrl-C, and SIGKILL leaves the file of the last save; each goes on to the same bits."""
-    path = tmp_path / "run.zip"
+    path = tmp_path / "run.safetensors"
     child = multiprocessing.get_context("fork").Process(target=told, args=(name, stage, step, path))
     child.start()
     child.join(60)

@@ -40,7 +40,7 @@ def around(log_ratio: nn.Module, path: Path, *critics: Any) -> Any:
 @pytest.mark.parametrize("method", [Platt, Temperature, Beta, MonotoneSpline, Isotonic])
 def test_a_calibration_comes_back_whole(method, tmp_path: Path) -> None:
     saved = calibrate(network(), REAL, GENERATED, method=method())
-    loaded = around(saved, tmp_path / "ratio.zip", network())
+    loaded = around(saved, tmp_path / "ratio.safetensors", network())
     assert torch.equal(loaded(X), saved(X)) and loaded.upper_bound == saved.upper_bound is not None
     assert str(loaded.report) == str(saved.report) and loaded.report.num_fit == saved.report.num_fit
     assert type(loaded.calibrator) is method and type(loaded.report.after) is type(saved.report.after)
@@ -69,7 +69,7 @@ def test_every_objective_that_leaves_a_ratio_comes_back(name: str, tmp_path: Pat
         return nn.Sequential(nn.Linear(2, 1), nn.Hardsigmoid())  # every objective takes outputs in (0, 1)
 
     saved = LogRatio(critic(), objective(name))
-    loaded = around(saved, tmp_path / "ratio.zip", critic())
+    loaded = around(saved, tmp_path / "ratio.safetensors", critic())
     assert repr(loaded.objective) == repr(saved.objective) and type(loaded.objective) is type(saved.objective)
     with torch.no_grad():
         assert torch.equal(loaded(X), saved(X))
@@ -79,15 +79,15 @@ def test_a_fresh_ratio_and_a_mean_come_back(tmp_path: Path) -> None:
     options: dict[str, Any] = {"num_steps": 20, "eval_every": 10, "progress": False}
     prior = torch.distributions.Independent(torch.distributions.Normal(torch.zeros(2), 1.0), 1)
     saved = fit_log_ratio(nn.Identity(), prior, REAL.repeat(3, 1), network(), **options)
-    loaded = around(saved, tmp_path / "ratio.zip", network())
+    loaded = around(saved, tmp_path / "ratio.safetensors", network())
     assert torch.equal(loaded(X), saved(X)) and loaded.ended == saved.ended
     assert loaded.frontier == saved.frontier and str(loaded.report) == str(saved.report)
     mean = LogRatio(MeanLogRatio([LogRatio(network(), Bernoulli(0.3)), network()]), Bernoulli())
-    loaded = around(mean, tmp_path / "ratio.zip", network(), network())
+    loaded = around(mean, tmp_path / "ratio.safetensors", network(), network())
     assert torch.equal(loaded(X), mean(X))
     for critics, said in (([network()], "too few"), ([network()] * 3, "fewer networks than 3")):
         with pytest.raises(ValueError, match=said):
-            load_log_ratio(tmp_path / "ratio.zip", critics)
+            load_log_ratio(tmp_path / "ratio.safetensors", critics)
 
 
 def test_probabilities_functions_and_nested_ratios_come_back(tmp_path: Path) -> None:
@@ -100,9 +100,9 @@ def test_probabilities_functions_and_nested_ratios_come_back(tmp_path: Path) -> 
             return torch.sigmoid(self.layers(x))
 
     odds = LogRatio.from_probability(Discriminator())
-    assert torch.equal(around(odds, tmp_path / "a.zip", Discriminator())(X), odds(X))
+    assert torch.equal(around(odds, tmp_path / "a.safetensors", Discriminator())(X), odds(X))
     nested = calibrate(LogRatio(network(), Bernoulli(0.3)), REAL, GENERATED)
-    assert torch.equal(around(nested, tmp_path / "b.zip", network())(X), nested(X))
+    assert torch.equal(around(nested, tmp_path / "b.safetensors", network())(X), nested(X))
 
     def function(x: Tensor) -> Tensor:
         return x.sum(-1)
@@ -113,18 +113,18 @@ def test_probabilities_functions_and_nested_ratios_come_back(tmp_path: Path) -> 
 
 def test_weights_go_into_the_network_that_is_given(tmp_path: Path) -> None:
     fresh = network()
-    loaded = around(LogRatio(network(), Bernoulli(0.3)), tmp_path / "ratio.zip", fresh)
+    loaded = around(LogRatio(network(), Bernoulli(0.3)), tmp_path / "ratio.safetensors", fresh)
     assert loaded.critic is fresh
 
 
 def test_other_networks_are_refused_and_stay_as_they_are(tmp_path: Path) -> None:
-    save_log_ratio(LogRatio(network(), Bernoulli(0.3)), tmp_path / "ratio.zip")
+    save_log_ratio(LogRatio(network(), Bernoulli(0.3)), tmp_path / "ratio.safetensors")
     wide = nn.Sequential(nn.Linear(2, 9), nn.Tanh(), nn.Linear(9, 1))
     other = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 1))
     for critic in (wide, other, lambda x: x.sum(-1)):
         before = {name: value.clone() for name, value in getattr(critic, "state_dict", dict)().items()}
         with pytest.raises(ValueError, match="of the layers that were saved"):
-            load_log_ratio(tmp_path / "ratio.zip", critic)
+            load_log_ratio(tmp_path / "ratio.safetensors", critic)
         assert all(torch.equal(value, before[name]) for name, value in getattr(critic, "state_dict", dict)().items())
 
     class Hidden(nn.Module):
@@ -137,9 +137,9 @@ def test_other_networks_are_refused_and_stay_as_they_are(tmp_path: Path) -> None
         def forward(self, x: Tensor) -> Tensor:
             return x.sum(-1) * self.weight.sum()
 
-    save_log_ratio(LogRatio(Hidden(3), Bernoulli(0.3)), tmp_path / "ratio.zip")
+    save_log_ratio(LogRatio(Hidden(3), Bernoulli(0.3)), tmp_path / "ratio.safetensors")
     with pytest.raises(ValueError, match=r"'critic.weight' is of shape \(3,\) there and of shape \(4,\) here"):
-        load_log_ratio(tmp_path / "ratio.zip", Hidden(4))
+        load_log_ratio(tmp_path / "ratio.safetensors", Hidden(4))
 
 
 def test_what_a_file_cannot_name_is_refused(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_what_a_file_cannot_name_is_refused(tmp_path: Path) -> None:
         pass
 
     with pytest.raises(ValueError, match="map of pyro_gan.ratio; got Own"):
-        save_log_ratio(CalibratedLogRatio(network(), method=Own()), tmp_path / "ratio.zip")
+        save_log_ratio(CalibratedLogRatio(network(), method=Own()), tmp_path / "ratio.safetensors")
     with pytest.raises(ValueError, match="log_ratio"):
-        save_log_ratio(network(), tmp_path / "ratio.zip")
+        save_log_ratio(network(), tmp_path / "ratio.safetensors")
     assert not list(tmp_path.iterdir())

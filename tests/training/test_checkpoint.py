@@ -264,8 +264,8 @@ def default_handlers() -> Iterator[None]:
 
 @pytest.mark.usefixtures("default_handlers")
 @pytest.mark.parametrize("checkpoint", [True, False])
-@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
-def test_a_signal_waits_for_the_step(checkpoint: bool, number: Any, error: type, tmp_path: Path, seed: int) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_waits_for_the_step(checkpoint: bool, number: Any, tmp_path: Path, seed: int) -> None:
     """Even one that comes in the middle of the loss leaves networks of a whole step, and the checkpoint of it."""
 
     def interrupted(players: list[Player], at: int) -> list[Player]:
@@ -288,9 +288,8 @@ def test_a_signal_waits_for_the_step(checkpoint: bool, number: Any, error: type,
     run(None, whole)
     torch.manual_seed(seed)
     broken = line()
-    with pytest.raises(error) as caught:
+    with pytest.raises(KeyboardInterrupt):
         run(path, interrupted(broken, at=3), checkpoint_every=100)
-    assert caught.value.args == ((143,) if error is SystemExit else ())
     assert torch.equal(broken[0].module.weight, three[0].module.weight)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     if checkpoint:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_gan._cures import cure_of_function, cure_of_instance, cure_of_tensor, interval, shown
+from pyro_gan.checks.cures import cure_of_function, cure_of_instance, cure_of_tensor, interval, shown
 
 __all__ = ["batch", "choice", "count", "extra", "function", "instance", "numbers", "random_seed"]
 __all__ += ["real", "rows", "shaped", "tensor"]

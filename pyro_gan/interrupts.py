@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM in a long call: both raise, but never in the middle of its bookkeeping."""
+"""Ctrl-C and SIGTERM in a long call: both raise, but not before finished work can be kept."""
 
 from __future__ import annotations
 
@@ -7,11 +7,46 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any, final
 
-__all__ = ["Bookkeeping", "interruptible"]
+__all__ = ["Bookkeeping", "held_back", "interruptible"]
 
 Handler = Callable[[int, Any], Any]
+
+#: The signals, and the handlers that a process has if the user has set none.
+DEFAULTS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+
+
+@contextmanager
+def held_back() -> Iterator[Callable[[], bool]]:
+    """Delay the first Ctrl-C, or the first SIGTERM, to the end of the block, and raise it there.
+
+    Both are raised as `KeyboardInterrupt`, so that what stands in `finally` is done. A second signal is raised at once.
+    A handler that the user has set is kept. Outside the main thread nothing is held back: no handler can be set there.
+
+    Yields:
+        A function that tells whether a signal came, for a loop to end early.
+    """
+    came: list[int] = []
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        if len(came) > 1:
+            raise _interruption(number)
+
+    in_main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in DEFAULTS} if in_main else {}
+    held = {number: handler for number, handler in before.items() if handler is DEFAULTS[number]}
+    for number in held:
+        signal.signal(number, hold)
+    try:
+        yield lambda: bool(came)
+    finally:
+        for number, handler in held.items():
+            signal.signal(number, handler)
+    if came:
+        raise _interruption(came[0])
 
 
 @final
@@ -75,4 +110,8 @@ def interruptible() -> Iterator[Bookkeeping]:
 
 
 def _ended(signum: int, frame: Any) -> None:
-    raise KeyboardInterrupt(signal.Signals(signum).name)
+    raise _interruption(signum)
+
+
+def _interruption(number: int) -> KeyboardInterrupt:
+    return KeyboardInterrupt() if number == signal.SIGINT else KeyboardInterrupt(signal.Signals(number).name)
