@@ -261,10 +261,10 @@ def test_a_program_and_a_bounded_prior_go_on(seed: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kernel_class", [MALA, BatchHMC, ChEES, PCN])
 def test_what_a_kernel_has_learnt_is_kept_without_warmup(kernel_class) -> None:
     kernel = kernel_class(breaking())
-    first = runner(kernel, 20, 80, num_chains=60)
+    first = runner(kernel, 10, 60, num_chains=60)
     first.run()
     learnt = kernel.state_dict()
-    second = runner(kernel, 20, 0, num_chains=60, initial_params=first.last_params)
+    second = runner(kernel, 10, 0, num_chains=60, initial_params=first.last_params)
     second.run()
     assert second.sample_stats["step_size"].unique().item() == first.sample_stats["step_size"].unique().item()
     assert abs(second.sample_stats["accept_prob"].mean() - first.sample_stats["accept_prob"].mean()) < 0.1
