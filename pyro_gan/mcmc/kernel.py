@@ -178,9 +178,9 @@ class BatchKernel(TransitionKernel):
 
     def settings(self) -> dict[str, Any]:
         """Return the numbers and words that the kernel was built with: a run goes on under an equal kernel alone."""
-        plain = (bool, int, float, str)
-        built = {k: v for k, v in vars(self).items() if not k.startswith("_") and isinstance(v, plain)}
-        built.pop("num_chains", None)  # the runner's
+        # The number of chains is the runner's.
+        own = {k: v for k, v in vars(self).items() if not k.startswith("_") and k != "num_chains"}
+        built = {k: v for k, v in own.items() if isinstance(v, bool | int | float | str)}
         step_size = {} if self.adaptation is None else {"step size": self.adaptation.settings()}
         return {"kernel": type(self).__name__, **built, **step_size}
 
@@ -266,10 +266,7 @@ class BatchKernel(TransitionKernel):
         if fault is None:
             return
         name = type(self).__name__
-        cure = (
-            "Make it differentiable, or use a kernel without gradients: IndependenceMH or ISIR, RandomWalk or PCN, or "
-            "SMC with one of these two."
-        )
+        cure = "Make it differentiable, or use a kernel without gradients: IndependenceMH, ISIR, RandomWalk or PCN."
         if not self.is_exact:
             raise ValueError(f"{fault.text} {name} has no accept step, and would sample something else. {cure}")
         warnings.warn(f"{fault.text} {fault.consequence} {cure}", stacklevel=5)

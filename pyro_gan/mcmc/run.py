@@ -23,7 +23,7 @@ from pyro_gan.targets.make import check_transforms
 
 __all__ = ["VectorizedMCMC"]
 
-#: What a file of `save` says that it is; the number rises when its content changes.
+#: What a file of `save` says that it is.
 KIND = "run of VectorizedMCMC"
 
 
@@ -145,11 +145,8 @@ class VectorizedMCMC(AbstractMCMC):
         Call it after a run, after an exception, or in a `hook_fn` every so many steps, so that a killed process loses
         little. The file is JSON and arrays, in the layout of safetensors. A crash leaves the old file or the new one.
 
-        Args:
-            path: The file, in an existing folder.
-
         Raises:
-            ValueError: if no run has begun, or there is no such folder.
+            ValueError: if no run has begun, or the path is not that of a file in an existing folder.
 
         Example:
             >>> import tempfile
@@ -169,8 +166,8 @@ class VectorizedMCMC(AbstractMCMC):
         """
         if self._progress is None:
             raise ValueError("Expected a run to save; got none. Call run() first.")
-        settings = self._plan.settings(self.kernel)
-        files.save(path, {"settings": settings, "progress": self._progress.state_dict()}, kind=KIND)
+        content = {"settings": self._plan.settings(self.kernel), "progress": self._progress.state_dict()}
+        files.save(path, content, kind=KIND)
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Take over a run that `save` wrote: its draws are readable, and `resume` goes on with it.
