@@ -39,8 +39,8 @@ def to_arviz(
         mcmc: A finished `VectorizedMCMC`, or a finished `pyro.infer.MCMC`. Pyro's runner keeps no statistics of draws
             except divergences, and shows those only of four draws or more.
         prior: Prior draws by site, `(draw, *event)`, constrained.
-        decode: Maps the draws of a site, `(chain, draw, *latent)`, to data `(chain, draw, *event)`, such as
-            `LatentPosterior.decode`. The data become `x` of the group `posterior_predictive`.
+        decode: Maps the draws of a site, `(chain, draw, *latent)`, to data `(chain, draw, *event)`, of all chains or of
+            the first few, such as `LatentPosterior.decode`. The data become `x` of the group `posterior_predictive`.
         site: The site that `decode` takes. It may be None if the run has only one.
         observed_data: Data that the model was conditioned on, by name.
         log_likelihood: Whether to add the log density of every observation by site, `(chain, draw, *batch)`, which
@@ -92,10 +92,10 @@ def to_arviz(
     if decode is not None:
         z = samples[_decoded_site(samples, site)]
         x = checks.function("decode", decode)(z)
-        if not isinstance(x, Tensor) or x.shape[:2] != z.shape[:2]:
+        if not isinstance(x, Tensor) or x.dim() < 2 or not (0 < len(x) <= len(z) and x.shape[1] == z.shape[1]):
             raise ValueError(
-                f"Expected decode to return data (chain, draw, *event) with {len(z)} chains of {z.shape[1]} draws; got "
-                f"{checks.shown(x)}. Pass LatentPosterior.decode, or lambda z: f(z.flatten(0, 1)).unflatten(0, "
+                f"Expected decode to return data (chain, draw, *event), {z.shape[1]} draws of at most {len(z)} chains; "
+                f"got {checks.shown(x)}. Pass LatentPosterior.decode, or lambda z: f(z.flatten(0, 1)).unflatten(0, "
                 "z.shape[:2]) for a network f of rows."
             )
         groups["posterior_predictive"] = _arrays({"x": x})

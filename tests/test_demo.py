@@ -131,9 +131,10 @@ def test_container_opens_in_arviz_and_is_the_best_run(quick: dict[str, Any]) -> 
 def test_chains_cost_the_same(quick: dict[str, Any]) -> None:
     chain_cost = quick["results"].record["settings"]["chain_cost"]
     for row in quick["results"].rows:
-        # The start costs a value, with a gradient where the kernel needs one. A restart takes steps of its own.
+        # The start costs a value, with a gradient where the kernel needs one, which is tried first on a few dozen rows.
+        # A restart takes steps of its own.
         if row.mcmc is not None and "data" not in row.sampler:
-            assert chain_cost <= row.figures["cost"] <= chain_cost + 5, row.sampler
+            assert chain_cost <= row.figures["cost"] <= chain_cost + 12, row.sampler
 
 
 @pytest.mark.parametrize("is_quick", [False, True])

@@ -414,7 +414,7 @@ def test_what_cannot_be_decoded_raises() -> None:
     with pytest.raises(ValueError, match="Expected decode to be a function"):
         to_arviz(mcmc, decode=3)
     for result in (None, "x", {"x": 1}):
-        with pytest.raises(ValueError, match="Expected tensors or arrays"):
+        with pytest.raises(ValueError, match="Expected decode to return data"):
             to_arviz(mcmc, decode=lambda z, result=result: result)
     with pytest.raises(ValueError, match="Expected tensors or arrays"):
         to_arviz(mcmc, prior={"z": "x"})

@@ -94,7 +94,7 @@ def test_decode_keeps_chain_and_draw_and_takes_what_get_samples_returns() -> Non
     with pytest.raises(ValueError, match=r"latents under the name 'z'; got \['w'\]"):
         gan.decode({"w": samples["z"]})
     for decode in (lambda z: gan.decode(z).flatten(0, 1), lambda z: gan.decode(z).mean(), lambda z: None):
-        with pytest.raises(ValueError, match=r"decode to return data \(chain, draw, \*event\) with 3 chains of 4"):
+        with pytest.raises(ValueError, match=r"decode to return data \(chain, draw, \*event\), 4 draws of at most 3"):
             to_arviz(mcmc, decode=decode)
     as_half = to_arviz(mcmc, decode=lambda z: gan.decode(z).bfloat16(), prior={"z": torch.zeros(5).bfloat16()})
     assert as_half["posterior_predictive"]["x"].shape == (3, 4, 1) and as_half["prior"]["z"].shape == (1, 5)

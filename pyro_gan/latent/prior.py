@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.distributions import biject_to, constraints
 
 from pyro_gan._networks import by_chunk, by_row, check_eval, frozen_twin, unchecked
-from pyro_gan._random import rng_fork
+from pyro_gan._random import own_generators
 from pyro_gan._typing import Generator, Params, left_shape
 from pyro_gan.checks import count, function, shaped, shown
 from pyro_gan.checks.calls import FAULTS, TRIAL_FAULTS, ContextError, called
@@ -66,7 +66,7 @@ class LatentPrior(nn.Module):
         self.prior = prior
         self.site = site
         self.chunk_size = chunk_size
-        with rng_fork():
+        with own_generators():
             circular = is_circular(prior)
         self._constrain = Wrap() if circular else biject_to(support)
         self._is_real = _is_real(support) and not circular

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from pyro_gan._random import rng_fork
+from pyro_gan._random import own_generators
 from pyro_gan.checks import count, real
 from pyro_gan.likelihood.estimator import LatentLikelihood, check_model, data_blocks
 from pyro_gan.targets.gradient import NUM_TRIED, gradient_fault
@@ -83,7 +83,7 @@ class Laplace:
             return -model.prior.log_prob(z) - model.log_likelihood(z[:, None], y)[:, 0]
 
         few = y[[i % len(y) for i in range(NUM_TRIED)]]
-        with rng_fork():
+        with own_generators():
             tried = model.prior.sample((NUM_TRIED,))
         fault = gradient_fault(
             lambda z: value_and_grad(lambda z: model.log_likelihood(z[:, None], few)[:, 0], z), tried

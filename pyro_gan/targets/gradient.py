@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyro_gan._random import rng_fork
+from pyro_gan._random import own_generators
 from pyro_gan.targets.base import Target, WeightedTarget
 from pyro_gan.targets.rows import ValueAndGrad
 
@@ -106,7 +106,7 @@ def target_gradient_fault(target: Target, starts: Float[Tensor, "chain dim"] | N
         target: What is to be sampled.
         starts: Where chains start; needed for a target without a prior.
     """
-    with rng_fork(), torch.no_grad():
+    with own_generators(), torch.no_grad():
         if isinstance(target, WeightedTarget):
             return gradient_fault(lambda z: _weight_and_grad(target, z), target.sample_prior(NUM_TRIED))
         assert starts is not None

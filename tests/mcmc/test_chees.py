@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import pyro
 import pytest
 import torch
 from pyro.ops.stats import effective_sample_size
@@ -282,12 +283,17 @@ def test_without_warmup_or_adaptation_the_settings_stay() -> None:
         assert settings(kernel) == (0.25, 0.75, 1.0, 1.0, 1.0)
 
 
-def test_a_second_run_begins_anew() -> None:
+def test_a_second_run_begins_anew_and_without_warmup_keeps_what_was_learnt() -> None:
     kernel = ChEES(potential_fn=scaled(3, 4.0))
     start = torch.randn(20, 3, dtype=torch.float64)
-    run(kernel, start, warmup=30, draws=2)
+    learnt = []
+    for _ in range(2):
+        pyro.set_rng_seed(0)
+        run(kernel, start, warmup=30, draws=2)
+        learnt.append(settings(kernel))
+    assert learnt[0] == learnt[1] and learnt[0][1:] != (1.0, 1.0, 1.0, 1.0)
     run(kernel, start, warmup=0, draws=2)
-    assert settings(kernel)[1:] == (1.0, 1.0, 1.0, 1.0)
+    assert settings(kernel) == learnt[0]
 
 
 @pytest.mark.parametrize("make", [ChEES, BatchHMC])
@@ -390,7 +396,7 @@ def test_the_gradient_of_the_criterion() -> None:
 
 def test_a_coordinate_in_which_all_chains_agree_has_scale_one() -> None:
     scale = RunningScale(True)
-    scale.reset(torch.zeros(2))
+    scale.reset(torch.zeros(2), adapting=True)
     scale.update(torch.stack([torch.zeros(1000), 0.1 * torch.randn(1000)], dim=1))
     assert float(scale.value[0]) == 1.0 and float(scale.value[1]) < 0.2
 

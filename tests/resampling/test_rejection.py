@@ -423,7 +423,7 @@ def test_the_report_has_the_weights_tail() -> None:
     with pytest.warns(UserWarning, match="of 3000 outputs"):
         report = RejectionSampler(Script(log_weights), log_bound=10.0)(3000, max_draws=3150).report
     for ours, theirs in zip(report.tail, weight_tail(log_weights), strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-9)
+        assert ours is theirs is None or ours == pytest.approx(theirs, rel=1e-9)
 
 
 @pytest.mark.parametrize("log_bound", [8.0, 60.0])
