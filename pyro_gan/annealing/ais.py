@@ -96,9 +96,9 @@ class AIS:
         >>> from pyro_gan.annealing import AIS, linear
         >>> toy = toys.gaussian_shift(auc=0.9)
         >>> gan = LatentPosterior(toy.generator, toy.log_ratio, toy.prior)
-        >>> result = AIS(gan, linear(10), num_particles=200)()
+        >>> result = AIS(gan, linear(10), num_particles=1000)()
         >>> result.samples["z"].shape, result.log_weights.shape
-        (torch.Size([200, 1]), torch.Size([200]))
+        (torch.Size([1000, 1]), torch.Size([1000]))
     """
 
     def __init__(

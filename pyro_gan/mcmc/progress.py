@@ -60,7 +60,7 @@ class Progress:
 
     @property
     def params(self) -> dict[str, Tensor]:
-        """The positions, as the kernel returned them or a hook left them; `{site: (chain, *event)}`."""
+        """The positions by site, as the kernel returned them or a hook left them."""
         return self._positions.params.copy()
 
     @property

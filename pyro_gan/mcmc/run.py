@@ -189,9 +189,10 @@ class VectorizedMCMC(AbstractMCMC):
 
     @property
     def last_params(self) -> dict[str, Tensor]:
-        """Where the chains are after the last whole step, unconstrained `{site: (chain, *event)}`.
+        """Where the chains are after the last whole step, unconstrained, by site.
 
-        They can be `initial_params` of another run; draws of `get_samples`, which are constrained, cannot.
+        Their shape is `(chain, *event)`. They can be `initial_params` of another run; draws of `get_samples`, which are
+        constrained, cannot.
         """
         if self._progress is None:
             raise ValueError("There are no positions yet: call run() first.")

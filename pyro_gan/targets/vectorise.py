@@ -7,7 +7,7 @@ import os
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import pyro
 import torch
@@ -19,7 +19,6 @@ from pyro_gan.targets.densities import SiteError
 
 __all__ = ["same", "vectorised"]
 
-Values = TypeVar("Values", tuple[Tensor, Tensor], dict[str, Tensor])
 
 #: Folders of the code that a user has not written.
 _LIBRARIES = tuple(f"{Path(file).parent}{os.sep}" for file in (torch.__file__, pyro.__file__, Path(__file__).parent))
@@ -58,7 +57,7 @@ _CURES = (
 )
 
 
-def vectorised(densities: Callable[..., Values]) -> Callable[..., Values]:
+def vectorised(densities: Callable[..., Any]) -> Callable[..., Any]:
     """Return log densities of a batch of chains, from those of one chain.
 
     Args:
@@ -77,12 +76,12 @@ def same(a: Tensor, b: Tensor) -> bool:
     return torch.allclose(a, b.to(a), rtol=1e-3, atol=1e-3, equal_nan=True)
 
 
-def _batched(densities: Callable[..., Values], values: Params, **parts: bool) -> Values:
+def _batched(densities: Callable[..., Any], values: Params, **parts: bool) -> Any:
     try:
         # Gradients come from autograd around vmap, which is faster than grad inside it.
         run = torch.func.vmap(lambda row: densities(row, **parts), randomness="error")
         with under_vmap(True):
-            of_chains: Values = run(dict(values))
+            of_chains = run(dict(values))
     except SiteError as error:
         raise ValueError(_explain(error, f"at the site {error.name!r} ({error.distribution})")) from error
     except RuntimeError as error:
