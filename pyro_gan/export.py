@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import warnings
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+import pyro
 import torch
 from pyro.infer import MCMC
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyro_gan import checks
 from pyro_gan._typing import Params
@@ -52,7 +56,8 @@ def to_arviz(
     Returns:
         Groups `posterior` and `sample_stats`, all `(chain, draw, ...)`; also `prior`, `posterior_predictive`,
         `observed_data` and `log_likelihood` if asked for. The statistics of a `VectorizedMCMC` are `lp`, `energy`,
-        `acceptance_rate`, `diverging` and `moved`, and `log_ratio` and `step_size` if the run has them.
+        `acceptance_rate`, `diverging` and `moved`, and `log_ratio` and `step_size` if the run has them. Attributes of
+        `posterior` say what made it: versions, sampler, settings (JSON) and a digest of the networks' weights.
 
     Raises:
         ValueError: if `mcmc` is no such run, or has no draws yet; if `site` does not say which of several sites to
@@ -103,7 +108,32 @@ def to_arviz(
         groups["log_likelihood"] = _arrays(_log_likelihood(mcmc, samples))
     if observed_data is not None:
         groups["observed_data"] = _arrays(observed_data)
-    return _container({name: group for name, group in groups.items() if group}, coords=coords, dims=dims)
+    container = _container({name: group for name, group in groups.items() if group}, coords=coords, dims=dims)
+    container["posterior"].attrs.update(_provenance(mcmc))
+    return container
+
+
+def _provenance(mcmc: VectorizedMCMC | MCMC) -> dict[str, str]:
+    """Return what made a run, as strings: NetCDF and Zarr store them."""
+    kernel = mcmc.kernel
+    settings = {"num_samples": mcmc.num_samples, "num_chains": mcmc.num_chains, "warmup_steps": mcmc.warmup_steps}
+    found = {
+        "inference_library": "pyro_gan" if isinstance(mcmc, VectorizedMCMC) else "pyro",
+        "pyro_gan_version": version("pyro-gan"),
+        "pyro_version": str(pyro.__version__),
+        "torch_version": str(torch.__version__),
+        "sampler": type(kernel).__name__,
+    }
+    if isinstance(mcmc, VectorizedMCMC):
+        settings |= {"thin": mcmc.thin, "keep": mcmc.keep} | kernel.settings()
+    model = getattr(kernel, "model", None)
+    if isinstance(model, nn.Module):
+        digest = hashlib.sha256()
+        for name, value in model.state_dict().items():
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        found["networks_sha256"] = digest.hexdigest()
+    return found | {"settings": json.dumps(settings)}
 
 
 def _container(groups: dict[str, dict[str, np.ndarray]], **labels: Any) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import arviz as az
 import numpy as np
 import pyro
@@ -100,3 +102,36 @@ def test_decode_keeps_chain_and_draw_and_takes_what_get_samples_returns() -> Non
     assert as_half["posterior_predictive"]["x"].shape == (3, 4, 1) and as_half["prior"]["z"].shape == (1, 5)
     with pytest.raises(ValueError, match=r"prior\['z'\] of shape \(draw, \*event\); got one number"):
         to_arviz(mcmc, prior={"z": torch.tensor(1.0)})
+
+
+def test_attributes_say_what_made_the_run_and_survive_a_file(tmp_path) -> None:
+    toy = toys.gaussian_shift(auc=0.8)
+
+    def attributes(generator: torch.nn.Module) -> dict[str, str]:
+        gan = LatentPosterior(generator, toy.log_ratio, toy.prior)
+        mcmc = VectorizedMCMC(MALA(gan, step_size=0.3), 4, 2, num_chains=3, thin=2, disable_progbar=True)
+        mcmc.run()
+        container = to_arviz(mcmc)
+        container.to_netcdf(str(tmp_path / "run.nc"))
+        return dict(az.from_netcdf(str(tmp_path / "run.nc"))["posterior"].attrs)
+
+    one, other = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
+    found = attributes(one)
+    assert (found["inference_library"], found["sampler"]) == ("pyro_gan", "MALA")
+    settings = json.loads(found["settings"])
+    assert (settings["num_chains"], settings["thin"], settings["step size"]["initial"]) == (3, 2, 0.3)
+    assert found["networks_sha256"] == attributes(one)["networks_sha256"] != attributes(other)["networks_sha256"]
+    assert found["torch_version"] == torch.__version__
+
+
+def test_the_summary_shows_the_log_ratio(capsys: pytest.CaptureFixture[str]) -> None:
+    toy = toys.gaussian_shift(auc=0.8)
+    gan = LatentPosterior(toy.generator, toy.log_ratio, toy.prior)
+    mcmc = VectorizedMCMC(IndependenceMH(gan), 50, num_chains=40, disable_progbar=True)
+    mcmc.run()
+    capsys.readouterr()
+    mcmc.summary()
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("Log ratio"))
+    mean, halves = float(mcmc.sample_stats["log_ratio"].mean()), mcmc.sample_stats["log_ratio"].reshape(80, 25).double()
+    within, between = float(halves.var(1).mean()), float(halves.mean(1).var())
+    assert f"mean {mean:.4g}" in line and f"R-hat {(24 / 25 + between / within) ** 0.5:.3f}" in line

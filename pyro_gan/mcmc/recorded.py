@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, final
 import torch
 from jaxtyping import Float
 from pyro.infer.mcmc.util import diagnostics, print_summary
+from pyro.ops.stats import split_gelman_rubin
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -97,12 +98,22 @@ class RecordedRun(NamedTuple):
             print_summary(self.samples, prob=prob)
         else:
             tqdm.write(moments_table(self.moments, self.superchain))
+        if "log_ratio" in self.stats:
+            tqdm.write(self._log_ratio_line())
         still = "unknown after one step" if math.isnan(self.frozen) else f"{self.frozen:.2%}"
         tqdm.write(
             f"Number of divergences: {int(self.num_diverging.sum())}\n"
             f"Invalid proposals (NaN or infinite score, rejected): {self.num_invalid}\n"
             f"Chains that never moved: {self.never_moved:.2%}\n"
             f"Chains that stood still while draws were kept: {still}"
+        )
+
+    def _log_ratio_line(self) -> str:
+        nats = self.stats["log_ratio"].double()
+        r_hat = float(split_gelman_rubin(nats)) if self._has_r_hat else math.nan
+        spread = float(nats.std()) if nats.numel() > 1 else math.nan
+        return f"Log ratio (log weight over the prior), nats: mean {float(nats.mean()):.4g}, sd {spread:.3g}" + (
+            "" if math.isnan(r_hat) else f", R-hat {r_hat:.3f}"
         )
 
     def complaints(self, num_started: int) -> list[str]:
