@@ -21,10 +21,10 @@ from tests.benchmarks.pairs import bare_gradient, mlp_pair, tiny_pair
 
 # One thread, as torch has. JAX reads this variable once, when it is imported.
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
-blackjax = pytest.importorskip("blackjax")
-jax = pytest.importorskip("jax")
-jnp = pytest.importorskip("jax.numpy")
-optax = pytest.importorskip("optax")
+blackjax = pytest.importorskip("blackjax", reason="the benchmarks compare with it where it is installed")
+jax = pytest.importorskip("jax", reason="BlackJAX needs it")
+jnp = pytest.importorskip("jax.numpy", reason="BlackJAX needs it")
+optax = pytest.importorskip("optax", reason="BlackJAX needs it")
 
 NUM_CHAINS = 1000
 STEPS = {"tiny": 300, "MLP": 50}

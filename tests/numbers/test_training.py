@@ -186,7 +186,7 @@ def test_objectives_on_parallel_planes(latent_dim: int, dim: int, figure) -> Non
 @pytest.mark.parametrize("engine", ["accelerate", "lightning"])
 def test_other_engines_run_the_code_of_the_page(engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Their blocks have the mark `py`, because neither library is a dependency."""
-    pytest.importorskip(engine)
+    pytest.importorskip(engine, reason=f"{engine} is no dependency, and is not installed")
     monkeypatch.chdir(tmp_path)
     page = (ROOT / "docs/howto/training_loops.md").read_text()
     blocks = re.findall(r"^```python\n(.*?)^```", page, flags=re.M | re.S)

@@ -22,7 +22,8 @@ def exact_scores(num_real: int, num_generated: int, auc: float = 0.8) -> tuple[T
 
 @pytest.mark.parametrize("balance", [1, 4])
 def test_against_scikit_learn(balance: int) -> None:
-    metrics, linear = pytest.importorskip("sklearn.metrics"), pytest.importorskip("sklearn.linear_model")
+    reason = "scikit-learn is an extra, pyro-gan[sklearn]"
+    metrics, linear = (pytest.importorskip(f"sklearn.{part}", reason=reason) for part in ("metrics", "linear_model"))
     real, generated = exact_scores(2000 * balance, 2000)
     real, generated = ((1.7 * real + 0.3).round(decimals=1), (1.7 * generated + 0.3).round(decimals=1))  # with ties
     report = diagnose(real, generated)
